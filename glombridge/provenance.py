@@ -1,0 +1,25 @@
+"""Names glombridge writes into QuPath projects: metadata keys, measurements, class parts.
+
+They are a public format: scripts in QuPath and older versions of glombridge read them.
+"""
+
+from __future__ import annotations
+
+STATE = "glombridge.state"
+"""Object metadata: what the object was when glombridge wrote it; always ``proposal`` for now."""
+RUN = "glombridge.run"
+"""Object metadata: id of the detection run that proposed it."""
+MODEL = "glombridge.model"
+"""Object metadata: short hash of the weights that proposed it."""
+BOX = "glombridge.box"
+"""Object metadata: ``true`` where the outline is only a bounding box, which never trains a segmentation."""
+SEARCHED = "glombridge.searched"
+"""Image metadata: set when a human has marked every glomerulus in the image."""
+
+CONFIDENCE = "Confidence"
+"""Measurement: the detector's score, 0 to 1."""
+DIAMETER_UM = "Diameter um"
+"""Measurement: mean of the box's width and height, in micrometres."""
+
+PROPOSED = "Proposed"
+"""Leaf of the class a proposal carries, below its truth class: ``Glomerulus: Proposed``."""
