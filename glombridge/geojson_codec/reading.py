@@ -1,0 +1,153 @@
+"""Reading: GeoJSON as QuPath and others ever wrote it; what is not understood is named."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import zlib
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import DamagedFileError, InputError
+from ..objects import SlideObject
+from .features import FeatureReader
+
+_GZIP_MAGIC = b"\x1f\x8b"
+_GEOMETRY_TYPES = frozenset(
+    [
+        "Point",
+        "MultiPoint",
+        "LineString",
+        "MultiLineString",
+        "Polygon",
+        "MultiPolygon",
+        "GeometryCollection",
+    ]
+)
+
+
+@dataclass(frozen=True)
+class LoadedObjects:
+    """What a GeoJSON file holds.
+
+    Attributes:
+        objects: parents before their children, otherwise in the order of the file.
+        problems: one line for each thing that was not understood, and what was done about it.
+    """
+
+    objects: tuple[SlideObject, ...]
+    problems: tuple[str, ...] = ()
+
+
+def load_objects(text_or_path: str | bytes | Path) -> LoadedObjects:
+    """Read objects from GeoJSON: a collection, list, feature or bare geometry, gzipped or not.
+
+    Args:
+        text_or_path: a path, or the content itself (a ``str`` that begins with ``{`` or ``[``).
+
+    Raises:
+        InputError: the file is not there, or is JSON but no GeoJSON.
+        DamagedFileError: it is cut, or no JSON.
+    """
+    source, data = _content(text_or_path)
+    document = _parse(source, data)
+    problems: list[str] = []
+    unknown: Counter[str] = Counter()
+    reader = FeatureReader(problems, unknown)
+    if not _is_geojson(document):
+        msg = (
+            f"{source} is JSON but no GeoJSON: it should be a FeatureCollection, a list of "
+            "features, a feature or a geometry"
+        )
+        raise InputError(msg)
+    objects: list[SlideObject] = []
+    for number, item in enumerate(_items(document, unknown), 1):
+        where = f"feature {number}"
+        if not isinstance(item, dict):
+            problems.append(f"{where}: not an object but {_short(item)}; left out")
+        elif _is_geometry(item):
+            objects += reader.read({"type": "Feature", "geometry": item}, where)
+        elif item.get("type") == "Feature" or "geometry" in item:
+            objects += reader.read(item, where)
+        else:
+            problems.append(f"{where}: neither feature nor geometry ({_short(item)}); left out")
+    problems += [
+        f"{what} ({count} times): not known; left out" for what, count in sorted(unknown.items())
+    ]
+    return LoadedObjects(tuple(objects), tuple(problems))
+
+
+def _content(text_or_path: str | bytes | Path) -> tuple[str, bytes]:
+    if isinstance(text_or_path, bytes):
+        return "the GeoJSON", text_or_path
+    if isinstance(text_or_path, str) and text_or_path.lstrip("\ufeff \t\r\n")[:1] in ("{", "["):
+        return "the GeoJSON", text_or_path.encode("utf-8", "surrogatepass")
+    path = Path(text_or_path)
+    try:
+        return repr(path.name), path.read_bytes()
+    except OSError as error:
+        msg = f"GeoJSON file {path.name!r} cannot be read: {error.strerror or error} ({path})"
+        raise InputError(msg) from error
+
+
+def _parse(source: str, data: bytes) -> Any:  # any JSON
+    try:
+        if data.startswith(_GZIP_MAGIC):
+            data = gzip.decompress(data)
+        text = data.decode("utf-8-sig", "surrogatepass")
+        return json.loads(text, object_pairs_hook=_merged)
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError, ValueError, RecursionError) as error:
+        msg = f"{source} is damaged or no JSON: {error or type(error).__name__}. Export it again."
+        raise DamagedFileError(msg) from error
+
+
+def _merged(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        # QuPath 0.6 and 0.7 write the key "metadata" twice into one object.
+        for key, value in pairs:
+            if isinstance(value, dict) and isinstance(found[key], dict):
+                found[key] = {**value, **found[key]}
+    return found
+
+
+def _is_geojson(document: Any) -> bool:
+    if isinstance(document, list):
+        return True
+    if not isinstance(document, dict):
+        return False
+    has_features = isinstance(document.get("features"), list)
+    is_feature = document.get("type") == "Feature" or "geometry" in document
+    is_hierarchy = isinstance(document.get("root"), dict)
+    return has_features or is_feature or is_hierarchy or _is_geometry(document)
+
+
+def _is_geometry(item: dict[str, Any]) -> bool:
+    kind = item.get("type")
+    return isinstance(kind, str) and kind in _GEOMETRY_TYPES
+
+
+def _items(document: Any, unknown: Counter[str]) -> list[Any]:
+    if isinstance(document, list):
+        return [item for part in document for item in _items_of_part(part, unknown)]
+    if isinstance(document.get("root"), dict):  # QuPath's export of a whole hierarchy
+        unknown.update(f"member {key!r} of the hierarchy" for key in document.keys() - {"root"})
+        return [document["root"]]
+    if isinstance(document.get("features"), list):
+        # RFC 7946 allows these; they carry no object.
+        extra = document.keys() - {"type", "features", "bbox", "crs", "name"}
+        unknown.update(f"member {key!r} of the collection" for key in extra)
+        return list(document["features"])
+    return [document]
+
+
+def _items_of_part(part: Any, unknown: Counter[str]) -> list[Any]:
+    is_collection = isinstance(part, dict) and isinstance(part.get("features"), list)
+    return _items(part, unknown) if is_collection else [part]
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=True)
+    return text if len(text) <= 60 else text[:57] + "..."
