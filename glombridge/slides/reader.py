@@ -1,0 +1,241 @@
+"""Slides as pixels: any region of a slide file at any resolution, in QuPath's frame."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from types import TracebackType
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import openslide
+from numpy.typing import NDArray
+
+from ..errors import InputError
+from ..frames import Frame, frame_of_slide
+
+RgbArray = NDArray[np.uint8]
+"""Shape (height, width, 3), channels red, green, blue."""
+
+_FINGERPRINT_BYTES = 1 << 20
+_LEVEL_SLACK = 1.01  # a level that is 1 % too coarse is still the right one: metadata is that exact
+_WHITE = 255
+
+
+class Window(NamedTuple):
+    """A box of whole pixels of one pyramid level, in that level's own pixels.
+
+    It is the part of the level that an output region is averaged from, and may reach over the
+    level's edges.
+    """
+
+    level: int
+    x: int
+    y: int
+    width: int
+    height: int
+
+
+class Slide:
+    """An open slide file.
+
+    Reading the same region twice gives the same pixels, and threads may share one object. Label
+    and macro images, which often show the patient's name, are never read.
+
+    Attributes:
+        path: the file.
+        frame: QuPath's frame of it. Taken from the file where none is given.
+    """
+
+    def __init__(self, path: Path | str, frame: Frame | None = None) -> None:
+        """Open a slide.
+
+        Raises:
+            InputError: the file is missing, is no slide, or is damaged.
+        """
+        self.path = Path(path)
+        self._slide = _open(self.path)
+        self.frame = (
+            frame if frame is not None else frame_of_slide(self.path.name, self._slide.properties)
+        )
+
+    def __enter__(self) -> Slide:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Release the file. Reading afterwards is an error."""
+        self._slide.close()
+
+    @property
+    def properties(self) -> dict[str, str]:
+        """What OpenSlide says about the file."""
+        return dict(self._slide.properties)
+
+    @property
+    def level_downsamples(self) -> tuple[float, ...]:
+        """Level-0 px per px of each pyramid level."""
+        return tuple(self._slide.level_downsamples)
+
+    def level_block_px(self, level: int) -> tuple[int, int]:
+        """Width and height of the blocks a level is compressed in; 256 where the file is silent."""
+        width, height = (
+            int(self._slide.properties.get(f"openslide.level[{level}].tile-{side}", 256))
+            for side in ("width", "height")
+        )
+        return max(1, width), max(1, height)
+
+    def level_for(self, mpp: float | None) -> int:
+        """The coarsest pyramid level that is not coarser than ``mpp`` µm per px.
+
+        ``None`` means the slide's own pixels: level 0.
+
+        Raises:
+            InputError: the slide has no pixel size.
+        """
+        if mpp is None:
+            return 0
+        finest_wanted = 1 / max(self.frame.target_scale(mpp))
+        best = 0
+        for level, downsample in enumerate(self.level_downsamples):
+            if self.level_downsamples[best] <= downsample <= finest_wanted * _LEVEL_SLACK:
+                best = level
+        return best
+
+    def window(
+        self, x_px: float, y_px: float, width: int, height: int, *, mpp: float | None
+    ) -> Window:
+        """The level pixels that :meth:`read_region` averages for this region.
+
+        Its edges are the region's, rounded to whole pixels of the level. So a region is placed
+        within half a level pixel, and cutting the window out of a larger decoded area gives
+        exactly what reading it alone gives: that is what lets overlapping tiles share pixels.
+        """
+        level = self.level_for(mpp)
+        downsample = self.level_downsamples[level]
+        scale_x, scale_y = self.frame.target_scale(mpp)
+        left, right = _rounded(self.frame.offset_x_px + x_px, width / scale_x, downsample)
+        top, bottom = _rounded(self.frame.offset_y_px + y_px, height / scale_y, downsample)
+        return Window(level, left, top, right - left, bottom - top)
+
+    def read_region(
+        self, x_px: float, y_px: float, width: int, height: int, *, mpp: float | None
+    ) -> RgbArray:
+        """Pixels of a region at a resolution, resampled by area averaging.
+
+        Args:
+            x_px: left edge in QuPath px.
+            y_px: top edge in QuPath px.
+            width: of the result, in px at ``mpp``.
+            height: of the result, in px at ``mpp``.
+            mpp: µm per px of the result; ``None`` = the slide's own pixels.
+
+        Returns:
+            Shape (height, width, 3), uint8 RGB. White where the slide is transparent and outside
+            the image.
+
+        Raises:
+            InputError: the slide has no pixel size, or the file is damaged there.
+        """
+        window = self.window(x_px, y_px, width, height, mpp=mpp)
+        return resample(self.read_level(window), width, height)
+
+    def read_level(self, window: Window) -> RgbArray:
+        """Pixels of a window, unscaled; white outside the image.
+
+        Raises:
+            InputError: the file is damaged there.
+        """
+        level, x, y, width, height = window
+        rgb = np.full((height, width, 3), _WHITE, np.uint8)
+        left, top, right, bottom = self._image_on(level)
+        x0, y0 = max(x, left), max(y, top)
+        x1, y1 = min(x + width, right), min(y + height, bottom)
+        if x0 < x1 and y0 < y1:
+            rgb[y0 - y : y1 - y, x0 - x : x1 - x] = self._decode(level, x0, y0, x1 - x0, y1 - y0)
+        return rgb
+
+    def _image_on(self, level: int) -> tuple[int, int, int, int]:
+        downsample = self.level_downsamples[level]
+        frame = self.frame
+        left, right = _rounded(frame.offset_x_px, frame.width_px, downsample)
+        top, bottom = _rounded(frame.offset_y_px, frame.height_px, downsample)
+        return left, top, right, bottom
+
+    def _decode(self, level: int, x: int, y: int, width: int, height: int) -> RgbArray:
+        downsample = self.level_downsamples[level]
+        level0_xy = (round(x * downsample), round(y * downsample))
+        try:
+            rgba = np.asarray(self._slide.read_region(level0_xy, level, (width, height)))
+        except (openslide.OpenSlideError, OSError) as error:
+            msg = (
+                f"slide {self.path.name!r} is damaged at x={level0_xy[0]}, y={level0_xy[1]} of "
+                f"level {level}: {error}. Copy the file again from the scanner or archive."
+            )
+            raise InputError(msg) from error
+        alpha = rgba[..., 3]
+        rgb = np.asarray(cv2.cvtColor(rgba, cv2.COLOR_RGBA2RGB), np.uint8)
+        if alpha.min() == _WHITE:
+            return rgb
+        # OpenSlide's pixels are unpremultiplied: blend them onto white.
+        weight = alpha[..., None].astype(np.uint16)
+        blended = (rgb * weight + _WHITE * (_WHITE - weight) + _WHITE // 2) // _WHITE
+        return blended.astype(np.uint8)
+
+
+def resample(rgb: RgbArray, width: int, height: int) -> RgbArray:
+    """Resize by area averaging, or by linear interpolation along a direction that grows."""
+    if rgb.shape[:2] == (height, width):
+        return rgb
+    shrinks = rgb.shape[0] >= height and rgb.shape[1] >= width
+    method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(rgb, (width, height), interpolation=method), np.uint8)
+
+
+def fingerprint(path: Path | str) -> str:
+    """Quick identity of a slide file: a hash of its head, its tail and its size.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
+    path = Path(path)
+    try:
+        with path.open("rb") as file:
+            size = path.stat().st_size
+            digest = hashlib.sha256(f"glombridge fingerprint 1 {size}\n".encode())
+            digest.update(file.read(_FINGERPRINT_BYTES))
+            file.seek(max(0, size - _FINGERPRINT_BYTES))
+            digest.update(file.read(_FINGERPRINT_BYTES))
+    except OSError as error:
+        msg = f"slide {path.name!r} cannot be read: {error.strerror or error}"
+        raise InputError(msg) from error
+    return digest.hexdigest()
+
+
+def _open(path: Path) -> openslide.OpenSlide:
+    if not path.exists():
+        msg = (
+            f"slide {path.name!r} is not there ({path}). Was it moved? Tell with --slides OLD=NEW."
+        )
+        raise InputError(msg)
+    try:
+        return openslide.OpenSlide(path)
+    except openslide.OpenSlideUnsupportedFormatError as error:
+        msg = f"{path.name!r} is not a slide that OpenSlide can read ({path})"
+        raise InputError(msg) from error
+    except (openslide.OpenSlideError, OSError) as error:
+        msg = f"slide {path.name!r} cannot be opened: {error} ({path})"
+        raise InputError(msg) from error
+
+
+def _rounded(start_level0: float, length_level0: float, downsample: float) -> tuple[int, int]:
+    begin = round(start_level0 / downsample)
+    return begin, max(begin + 1, round((start_level0 + length_level0) / downsample))

@@ -1,0 +1,338 @@
+"""YOLO boxes of the objects a tile shows: pure functions, and the way back to the slide."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+from shapely.geometry.base import BaseGeometry
+
+from ..errors import InputError, UsageError
+from ..objects import PathClass, SlideObject
+from .grid import Grid, TileBox
+
+_DECIMALS = 7  # of YOLO numbers: 0.0002 px of a 1600 px tile
+_MOSTLY = 0.5  # share of an object's area that decides whether it counts as inside an area
+
+
+@dataclass(frozen=True)
+class ClassMap:
+    """Which QuPath class is which YOLO class.
+
+    Attributes:
+        names: display name of each YOLO class, by index.
+        index_of: QuPath class as display text, to YOLO index. Whole names only:
+            ``Glomerulus: Proposed`` is never ``Glomerulus``.
+    """
+
+    names: tuple[str, ...]
+    index_of: Mapping[str, int]
+
+    @classmethod
+    def of(
+        cls, classes: Mapping[str, int] | Sequence[str], aliases: Mapping[str, str] | None = None
+    ) -> ClassMap:
+        """From the settings.
+
+        Args:
+            classes: display text to YOLO index, or just the texts in order.
+            aliases: further display texts, each with the text in ``classes`` it counts as.
+
+        Raises:
+            UsageError: indices that are not 0, 1, 2, ..., no class, or an alias of nothing.
+        """
+        if not isinstance(classes, Mapping):
+            classes = {name: i for i, name in enumerate(classes)}
+        by_index: dict[int, str] = {}
+        for name, index in classes.items():
+            by_index.setdefault(index, name)
+        if sorted(by_index) != list(range(len(by_index))) or not by_index:
+            msg = f"class indices must be 0, 1, 2, ... without a gap, got {dict(classes)}"
+            raise UsageError(msg)
+        index_of = dict(classes)
+        for alias, name in (aliases or {}).items():
+            if name not in classes:
+                msg = f"class {alias!r} is given as an alias of {name!r}, which is not a class"
+                raise UsageError(msg)
+            index_of[alias] = classes[name]
+        return cls(tuple(by_index[i] for i in range(len(by_index))), index_of)
+
+    def index(self, path_class: PathClass | None) -> int | None:
+        """YOLO index of a class, ``None`` if it is not to be detected."""
+        return None if path_class is None else self.index_of.get(str(path_class))
+
+
+@dataclass(frozen=True)
+class VisibleRule:
+    """What becomes of an object that a tile's border cuts, by the share of its area still inside.
+
+    From ``keep`` upwards it is labelled; between ``drop`` and ``keep`` it is neither object nor
+    background, and is painted out; below ``drop`` it is left alone.
+    """
+
+    keep: float = 0.5
+    drop: float = 0.1
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.drop <= self.keep <= 1:
+            msg = f"visible shares must be 0 <= drop <= keep <= 1, got {self.drop} and {self.keep}"
+            raise UsageError(msg)
+
+
+@dataclass(frozen=True)
+class Areas:
+    """Where an image may be learnt from; every geometry in QuPath px, ``None`` = none given.
+
+    Attributes:
+        searched: where every object has been marked; ``None`` = the whole image.
+        ignored: what a human marked to be ignored. Objects mostly inside are not used.
+        pending: proposals nobody has judged: neither object nor background, except where a truth
+            object lies over them.
+        cleared: rejected proposals, where a human looked and found nothing: background even where
+            nothing has been searched.
+    """
+
+    searched: BaseGeometry | None = None
+    ignored: BaseGeometry | None = None
+    pending: BaseGeometry | None = None
+    cleared: BaseGeometry | None = None
+
+
+@dataclass(frozen=True)
+class LabelBox:
+    """One labelled object in one tile.
+
+    Attributes:
+        class_index: of YOLO.
+        x0, y0, x1, y1: box of the visible part, in target px from the tile's left top corner.
+        object_id: the object.
+        visible_share: of its area.
+    """
+
+    class_index: int
+    x0: float
+    y0: float
+    x1: float
+    y1: float
+    object_id: UUID
+    visible_share: float
+
+
+@dataclass(frozen=True)
+class TileLabels:
+    """What one tile teaches.
+
+    Attributes:
+        tile: the tile.
+        boxes: its labels, in the order of the objects.
+        slivers: ids of objects in the ignore band.
+        painted: what must be painted out, in target px from the tile's left top corner; ``None`` =
+            nothing.
+        usable_share: share of the tile that is not painted out.
+    """
+
+    tile: TileBox
+    boxes: tuple[LabelBox, ...]
+    slivers: tuple[UUID, ...]
+    painted: BaseGeometry | None
+    usable_share: float
+
+
+def labelled_objects(
+    objects: Iterable[SlideObject], class_map: ClassMap, areas: Areas = Areas()
+) -> list[SlideObject]:
+    """The objects that are used: of a mapped class, mostly searched and not mostly ignored."""
+    candidates = [
+        o
+        for o in objects
+        if o.outline is not None and o.outline.is_area and class_map.index(o.path_class) is not None
+    ]
+    if not candidates:
+        return []
+    shapes = _valid_shapes(candidates)
+    # Measured when valid: the signed area of an outline that crosses itself can be 0.
+    used = shapely.area(shapes) > 0
+    if areas.searched is not None:
+        used &= _share_inside(shapes, areas.searched) >= _MOSTLY
+    if areas.ignored is not None:
+        used &= _share_inside(shapes, areas.ignored) < _MOSTLY
+    return [o for o, use in zip(candidates, used, strict=True) if use]
+
+
+def label_tiles(
+    grid: Grid,
+    objects: Sequence[SlideObject],
+    class_map: ClassMap,
+    *,
+    areas: Areas = Areas(),
+    rule: VisibleRule = VisibleRule(),
+) -> list[TileLabels]:
+    """Labels of every tile of a grid, in its order.
+
+    A labelled object is never painted over, also where it reaches out of the searched area.
+
+    Args:
+        grid: the tiles.
+        objects: truth objects of the image in QuPath px; those of other classes are left out.
+        class_map: what to detect.
+        areas: where the image may be learnt from.
+        rule: what becomes of objects cut by a tile's border.
+    """
+    used = labelled_objects(objects, class_map, areas)
+    shapes = _valid_shapes(used)
+    class_indices = [class_map.index_of[str(o.path_class)] for o in used]
+    boxes_px = grid.boxes_px()
+    tiles = shapely.box(*boxes_px.T)
+    image = shapely.box(0, 0, grid.frame.width_px, grid.frame.height_px)
+    whole_area = shapely.area(shapes)
+    shown: list[list[tuple[int, float, BaseGeometry]]] = [[] for _ in range(len(grid))]
+    if len(shapes):
+        tile_of, object_of = shapely.STRtree(shapes).query(tiles, predicate="intersects")
+        # A tile's labels keep the order of the objects, so that its file is always the same.
+        order = np.lexsort((object_of, tile_of))
+        tile_of, object_of = tile_of[order], object_of[order]
+        parts = shapely.intersection(shapes[object_of], tiles[tile_of])
+        shares = shapely.area(parts) / whole_area[object_of]
+        for t, o, share, part in zip(
+            tile_of.tolist(), object_of.tolist(), shares.tolist(), parts, strict=True
+        ):
+            if share >= rule.drop and share > 0:
+                shown[t].append((o, share, part))
+    hidden = _hidden_per_tile(tiles, image, areas)
+    result = []
+    for tile, box, views in zip(grid, tiles, shown, strict=True):
+        kept = [view for view in views if view[1] >= rule.keep]
+        slivers = [view for view in views if view[1] < rule.keep]
+        painted = _painted(hidden[tile.index], [v[2] for v in slivers], [v[2] for v in kept])
+        usable = 1.0 if painted is None else 1 - painted.area / (box & image).area
+        result.append(
+            TileLabels(
+                tile,
+                tuple(
+                    LabelBox(class_indices[o], *_in_tile(part, tile), used[o].id, min(1.0, share))
+                    for o, share, part in kept
+                ),
+                tuple(used[o].id for o, _, _ in slivers),
+                None if painted is None else _geometry_in_tile(painted, tile),
+                max(0.0, usable),
+            )
+        )
+    return result
+
+
+def yolo_lines(labels: TileLabels) -> str:
+    """Text of a YOLO label file: ``class cx cy w h`` as shares of the tile, one line per box."""
+    width, height = labels.tile.width_target_px, labels.tile.height_target_px
+    lines = []
+    for box in labels.boxes:
+        values = (
+            (box.x0 + box.x1) / 2 / width,
+            (box.y0 + box.y1) / 2 / height,
+            (box.x1 - box.x0) / width,
+            (box.y1 - box.y0) / height,
+        )
+        lines.append(f"{box.class_index} " + " ".join(f"{v:.{_DECIMALS}f}" for v in values) + "\n")
+    return "".join(lines)
+
+
+def yolo_to_slide(text: str, tile: TileBox) -> list[tuple[int, tuple[float, float, float, float]]]:
+    """Boxes of a YOLO label file as class and left, top, right, bottom in QuPath px.
+
+    Raises:
+        InputError: a line that is not five numbers, the first a whole one.
+    """
+    found = []
+    for number, line in enumerate(text.splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            index_text, *rest = line.split()
+            class_index = int(index_text)
+            cx, cy, width, height = (float(value) for value in rest)
+        except ValueError as error:
+            msg = f"line {number} of a YOLO label file is not 'class cx cy w h': {line!r}"
+            raise InputError(msg) from error
+        left = tile.x_px + (cx - width / 2) * tile.width_px
+        top = tile.y_px + (cy - height / 2) * tile.height_px
+        box = (left, top, left + width * tile.width_px, top + height * tile.height_px)
+        found.append((class_index, box))
+    return found
+
+
+def _valid_shapes(objects: Sequence[SlideObject]) -> NDArray[np.object_]:
+    shapes = np.array([o.outline.geometry for o in objects if o.outline is not None], object)
+    # Hand-drawn outlines cross themselves; an invalid one would abort every intersection.
+    valid: NDArray[np.object_] = np.asarray(shapely.make_valid(shapes), object)
+    return valid
+
+
+def _share_inside(shapes: NDArray[np.object_], area: BaseGeometry) -> NDArray[np.float64]:
+    area = shapely.make_valid(area)
+    shapely.prepare(area)
+    inside = np.asarray(shapely.contains_properly(area, shapes), float)
+    cut = np.flatnonzero((inside == 0) & shapely.intersects(area, shapes))
+    overlap = shapely.area(shapely.intersection(shapes[cut], area))
+    inside[cut] = overlap / np.maximum(shapely.area(shapes[cut]), np.finfo(float).tiny)
+    return inside
+
+
+def _hidden_per_tile(
+    tiles: NDArray[np.object_], image: BaseGeometry, areas: Areas
+) -> list[BaseGeometry | None]:
+    """What no tile may learn from, whatever objects lie there, cut to each tile."""
+    unknown = [] if areas.pending is None else [shapely.make_valid(areas.pending)]
+    if areas.searched is not None:
+        unknown.append(image.difference(shapely.make_valid(areas.searched)))
+    if areas.cleared is not None:
+        cleared = shapely.make_valid(areas.cleared)
+        unknown = [area.difference(cleared) for area in unknown]
+    hidden = unknown if areas.ignored is None else [*unknown, shapely.make_valid(areas.ignored)]
+    if not hidden:
+        return [None] * len(tiles)
+    # Simple pieces in a tree: one huge multipolygon would be walked through for every tile.
+    pieces = np.array(
+        [piece for piece in shapely.get_parts(shapely.union_all(hidden)) if piece.area > 0], object
+    )
+    by_tile: list[list[BaseGeometry]] = [[] for _ in tiles]
+    for t, p in zip(*shapely.STRtree(pieces).query(tiles, predicate="intersects"), strict=True):
+        by_tile[t].append(pieces[p])
+    return [
+        shapely.intersection(shapely.union_all(cover), tile) if cover else None
+        for cover, tile in zip(by_tile, tiles, strict=True)
+    ]
+
+
+def _painted(
+    hidden: BaseGeometry | None, slivers: list[BaseGeometry], kept: list[BaseGeometry]
+) -> BaseGeometry | None:
+    cover = [*slivers] if hidden is None else [hidden, *slivers]
+    if not cover:
+        return None
+    painted: BaseGeometry = shapely.union_all(cover)
+    if kept:
+        painted = painted.difference(shapely.union_all(kept))
+    # Areas that only touch a tile meet it in lines and points, which cover nothing.
+    painted = shapely.union_all([p for p in shapely.get_parts(painted) if p.area > 0])
+    return painted if painted.area > 0 else None
+
+
+def _in_tile(part: BaseGeometry, tile: TileBox) -> tuple[float, float, float, float]:
+    width, height = tile.width_target_px, tile.height_target_px
+    left, top, right, bottom = _geometry_in_tile(part, tile).bounds
+    # Rounding at the border must not make a YOLO number leave 0 to 1.
+    return max(0.0, left), max(0.0, top), min(float(width), right), min(float(height), bottom)
+
+
+def _geometry_in_tile(geometry: BaseGeometry, tile: TileBox) -> BaseGeometry:
+    scale = (tile.width_target_px / tile.width_px, tile.height_target_px / tile.height_px)
+
+    def move(xy: NDArray[np.float64]) -> NDArray[np.float64]:
+        moved: NDArray[np.float64] = (xy - (tile.x_px, tile.y_px)) * scale
+        return moved
+
+    moved: BaseGeometry = shapely.transform(geometry, move)
+    return moved

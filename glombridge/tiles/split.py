@@ -1,0 +1,173 @@
+"""Which patient trains, validates and tests: pure functions, decided once and kept."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Mapping
+from typing import Literal, NamedTuple, get_args
+
+from ..errors import InputError, ProtectedError, UsageError
+
+Part = Literal["train", "val", "test"]
+PARTS: tuple[Part, ...] = get_args(Part)
+
+_FILL_ORDER: tuple[Part, ...] = ("train", "test", "val")  # who comes first when few patients exist
+
+
+class Fractions(NamedTuple):
+    """Share of the objects each part should get. Only their ratio matters.
+
+    The default is the paper's 4 : 1 by patient, with validation a fifth of the 4.
+    """
+
+    train: float = 0.64
+    val: float = 0.16
+    test: float = 0.20
+
+
+class SplitItem(NamedTuple):
+    """One slide in a split, for :func:`check_no_leaks`."""
+
+    image_name: str
+    patient: str
+    fingerprint: str
+    part: Part
+
+
+def split_patients(
+    patients: Mapping[str, int],
+    *,
+    seed: int = 0,
+    fractions: Fractions = Fractions(),
+    frozen: Mapping[str, Part] | None = None,
+    allow_few: bool = False,
+) -> dict[str, Part]:
+    """Give every patient one part, so that the objects are shared out as asked.
+
+    The larger patients come first, in an order drawn from the seed, each to the part furthest
+    below its share. Frozen patients keep theirs, so a project that passes the last answer as
+    ``frozen`` never sees a patient change side. No part stays empty where there are 3 patients.
+
+    Args:
+        patients: name to number of annotated objects.
+        seed: another seed, another split.
+        fractions: wanted shares.
+        frozen: parts decided earlier; names that are not in ``patients`` are ignored.
+        allow_few: accept one or two patients; then validation, and with one also test, is empty.
+
+    Returns:
+        Part of each patient, in the order of ``patients``.
+
+    Raises:
+        InputError: fewer than 3 patients, or a frozen part that does not exist.
+        UsageError: fractions that are negative or all zero.
+    """
+    shares = dict(zip(PARTS, fractions, strict=True))
+    if min(fractions) < 0 or sum(fractions) <= 0:
+        msg = f"the parts of a split must be 0 or more and not all 0, got {tuple(fractions)}"
+        raise UsageError(msg)
+    if len(patients) < len(PARTS) and not allow_few:
+        msg = (
+            f"{len(patients)} patient(s) cannot be split into train, validation and test without "
+            "one patient being on two sides. Annotate slides of at least 3 patients, or go on with "
+            "--allow-few-patients and read no quality from the result."
+        )
+        raise InputError(msg)
+    # One is added so that patients without objects, who bring background, are shared out too.
+    weights = {name: max(0, count) + 1 for name, count in patients.items()}
+    filled = dict.fromkeys(PARTS, 0)
+    decided: dict[str, Part] = {}
+    for name, part in (frozen or {}).items():
+        if part not in PARTS:
+            msg = f"patient {name!r} is frozen in {part!r}; it must be one of {', '.join(PARTS)}"
+            raise InputError(msg)
+        if name in weights:
+            decided[name] = part
+            filled[part] += weights[name]
+    total = sum(weights.values())
+    wanted = {part: shares[part] / sum(fractions) * total for part in PARTS}
+    open_parts = [part for part in _FILL_ORDER if wanted[part] > 0]
+    for name in sorted(weights, key=lambda n: (-weights[n].bit_length(), _draw(seed, n))):
+        if name not in decided:
+            part = max(open_parts, key=lambda p: 1 - filled[p] / wanted[p])
+            decided[name] = part
+            filled[part] += weights[name]
+    return {name: decided[name] for name in patients}
+
+
+def patient_of(
+    image_name: str,
+    metadata: Mapping[str, str],
+    *,
+    key: str | None = None,
+    pattern: str | None = None,
+) -> str:
+    """Name of the patient an image belongs to.
+
+    Args:
+        image_name: as in QuPath.
+        metadata: of the image in QuPath.
+        key: metadata key that holds the patient. Tried first.
+        pattern: regular expression on the image name; its group ``patient``, else its first group,
+            else the whole match is the patient.
+
+    Raises:
+        InputError: nothing says who the patient is.
+        UsageError: the pattern is not a regular expression.
+    """
+    if key is not None and metadata.get(key, "").strip():
+        return metadata[key].strip()
+    if pattern is not None:
+        try:
+            match = re.search(pattern, image_name)
+        except re.error as error:
+            msg = f"the patient pattern {pattern!r} is not a regular expression: {error}"
+            raise UsageError(msg) from error
+        if match is not None:
+            groups = match.groupdict()
+            name = groups["patient"] if "patient" in groups else match[1 if match.groups() else 0]
+            if name and name.strip():
+                return str(name).strip()
+    tried = []
+    if key is not None:
+        tried.append(f"it has no metadata {key!r}")
+    if pattern is not None:
+        tried.append(f"its name does not match {pattern!r}")
+    why = ", ".join(tried) or "nothing was given"
+    msg = (
+        f"image {image_name!r}: the patient is not known ({why}). "
+        "Give a metadata key, a pattern on the name or a CSV, or say --patient-from image to treat "
+        "every image as a patient of its own."
+    )
+    raise InputError(msg)
+
+
+def check_no_leaks(items: Iterable[SplitItem]) -> None:
+    """Refuse a split in which one patient, or one slide under any name, is on two sides.
+
+    Raises:
+        ProtectedError: names both images.
+    """
+    by_patient: dict[str, SplitItem] = {}
+    by_slide: dict[str, SplitItem] = {}
+    for item in items:
+        first = by_patient.setdefault(item.patient, item)
+        if first.part != item.part:
+            msg = (
+                f"patient {item.patient!r} would be on two sides: {first.image_name!r} in "
+                f"{first.part}, {item.image_name!r} in {item.part}. Give both images the same part."
+            )
+            raise ProtectedError(msg)
+        first = by_slide.setdefault(item.fingerprint, item)
+        if first.part != item.part:
+            msg = (
+                f"images {first.image_name!r} ({first.part}) and {item.image_name!r} "
+                f"({item.part}) are the same slide file under two names and patients. Correct the "
+                "patient of one, or remove it from the project."
+            )
+            raise ProtectedError(msg)
+
+
+def _draw(seed: int, name: str) -> bytes:
+    return hashlib.sha256(f"{seed}\0{name}".encode()).digest()
