@@ -1,0 +1,84 @@
+"""``history.jsonl``: what was done, appended and never rewritten, one JSON object a line."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from ..errors import DamagedFileError, MachineError
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class History:
+    """The append-only record of a project. Only the holder of the project lock appends."""
+
+    path: Path
+
+    def append(self, event: str, **values: Any) -> None:
+        """Add one event and put it on disk before returning.
+
+        A line that a killed process left unfinished is closed first, so that it can never run
+        into the new one; readers pass over it.
+
+        Raises:
+            MachineError: the record cannot be written.
+        """
+        record = {"v": FORMAT_VERSION, "at": utc_now(), "event": event, **values}
+        line = json.dumps(record, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("ab+") as file:
+                if file.tell():
+                    file.seek(-1, os.SEEK_END)
+                    torn = file.read(1) != b"\n"
+                    file.seek(0, os.SEEK_END)
+                    if torn:
+                        file.write(b"\n")
+                file.write(line.encode() + b"\n")
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            msg = f"cannot write the project's history {self.path}: {error.strerror or error}"
+            raise MachineError(msg) from error
+
+    def events(self, *kinds: str) -> Iterator[dict[str, Any]]:
+        """Events in the order they happened, all or only of the kinds given.
+
+        Raises:
+            DamagedFileError: a line that no interrupted write explains.
+        """
+        if not self.path.is_file():
+            return
+        with self.path.open("rb") as file:
+            for number, line in enumerate(file, start=1):
+                try:
+                    record = json.loads(line)
+                    event = record["event"]
+                except (ValueError, KeyError, TypeError) as error:
+                    # An interrupted append leaves the beginning of a record: pass over it.
+                    # Anything else is not ours and must not be guessed at.
+                    if (
+                        line.startswith(b'{"v":')
+                        or not line.strip()
+                        or b'{"v":'.startswith(line.rstrip())
+                    ):
+                        continue
+                    msg = (
+                        f"{self.path} line {number} is not a history record: {error}. "
+                        "Restore the file from a backup, or remove that line."
+                    )
+                    raise DamagedFileError(msg) from error
+                if not kinds or event in kinds:
+                    yield record
+
+
+def utc_now() -> str:
+    """The present time, UTC, to the second, as ISO 8601."""
+    return datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,117 @@
+"""The project lock: one writer at a time, across processes and hosts."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import psutil
+from filelock import FileLock
+
+from ..errors import MachineError, ProtectedError
+from .history import utc_now
+
+
+class ProjectLock:
+    """A lock file created exclusively, naming host and process; use with ``with``.
+
+    A lock left by a dead process of this host is taken over. One of another host is refused,
+    because nobody here can tell whether that process still lives.
+
+    Args:
+        path: the lock file; its folder is made if missing.
+        break_lock: take the lock whoever holds it.
+    """
+
+    def __init__(self, path: Path, *, break_lock: bool = False) -> None:
+        self.path = path
+        self.break_lock = break_lock
+        self._held = False
+
+    def __enter__(self) -> ProjectLock:
+        """Take the lock.
+
+        Raises:
+            ProtectedError: somebody else holds it.
+            MachineError: the folder cannot be written.
+        """
+        me = psutil.Process()
+        owner = {
+            "host": socket.gethostname(),
+            "pid": me.pid,
+            # A process number is given again after a while; with its start time it is unique.
+            "started": me.create_time(),
+            "since": utc_now(),
+        }
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            # Looking at a dead owner's file and replacing it must be one step, or two processes
+            # could take it over from each other; the guard is an operating-system lock.
+            with FileLock(self.path.with_name(self.path.name + ".guard")):
+                if self.path.exists():
+                    self._clear_if_dead()
+                descriptor = os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
+                with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                    json.dump(owner, file)
+        except FileExistsError:
+            # Another host on the same share, where the guard does not reach, was faster.
+            msg = f"project lock {self.path} is being taken by others; try again"
+            raise ProtectedError(msg) from None
+        except OSError as error:
+            msg = f"cannot create the project lock {self.path}: {error.strerror or error}"
+            raise MachineError(msg) from error
+        self._held = True
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._held:
+            self._held = False
+            self.path.unlink(missing_ok=True)
+
+    def _clear_if_dead(self) -> None:
+        owner = self._owner()
+        if owner is None:
+            state = "cannot be read"
+        elif owner.get("host") != socket.gethostname():
+            state = f"is held by process {owner.get('pid')} on host {owner.get('host')!r}"
+        elif _is_alive(owner):
+            state = f"is held by process {owner.get('pid')} on this host"
+        else:
+            self.path.unlink(missing_ok=True)
+            return
+        if self.break_lock:
+            self.path.unlink(missing_ok=True)
+            return
+        since = f" since {owner['since']}" if owner and "since" in owner else ""
+        msg = (
+            f"project lock {self.path} {state}{since}. Wait until it is done; "
+            "if that process is gone for certain, give --break-lock."
+        )
+        raise ProtectedError(msg)
+
+    def _owner(self) -> dict[str, Any] | None:
+        try:
+            owner = json.loads(self.path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        return owner if isinstance(owner, dict) else None
+
+
+def _is_alive(owner: dict[str, Any]) -> bool:
+    try:
+        process = psutil.Process(int(owner["pid"]))
+        started = float(owner["started"])
+        return bool(process.is_running() and abs(process.create_time() - started) < 2)
+    except psutil.NoSuchProcess:
+        return False
+    except (psutil.AccessDenied, KeyError, TypeError, ValueError):
+        return True  # what cannot be told for certain counts as alive

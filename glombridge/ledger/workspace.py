@@ -1,0 +1,171 @@
+"""Where everything glombridge keeps about a project lies."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import InputError, MachineError
+from ..qupath.saving import atomic_write
+from ..settings import Settings, load_settings, render_settings
+from .history import History
+
+FOLDER_NAME = "glombridge"
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """The folder ``glombridge/`` of one QuPath project.
+
+    Attributes:
+        project_folder: the folder of the QuPath project.
+    """
+
+    project_folder: Path
+
+    @property
+    def folder(self) -> Path:
+        """The folder itself."""
+        return self.project_folder / FOLDER_NAME
+
+    @property
+    def settings_file(self) -> Path:
+        """What the people of the project chose."""
+        return self.folder / "glombridge.toml"
+
+    @property
+    def lock_file(self) -> Path:
+        """Held by whoever writes."""
+        return self.folder / "lock"
+
+    @property
+    def snapshots(self) -> Path:
+        """What writes replaced."""
+        return self.folder / "snapshots"
+
+    @property
+    def pulls(self) -> Path:
+        """Annotations taken out, one folder per pull."""
+        return self.folder / "pulls"
+
+    @property
+    def datasets(self) -> Path:
+        """Tile datasets."""
+        return self.folder / "datasets"
+
+    @property
+    def runs(self) -> Path:
+        """Training runs."""
+        return self.folder / "runs"
+
+    @property
+    def detections(self) -> Path:
+        """Detection runs."""
+        return self.folder / "detections"
+
+    @property
+    def reports(self) -> Path:
+        """Reports."""
+        return self.folder / "reports"
+
+    @property
+    def cache(self) -> Path:
+        """What libraries want to keep; may be thrown away at any time."""
+        return self.folder / "cache"
+
+    @property
+    def history(self) -> History:
+        """The append-only record."""
+        return History(self.folder / "history.jsonl")
+
+    @property
+    def exists(self) -> bool:
+        """Whether the project was initialised."""
+        return self.settings_file.is_file()
+
+    def create(self, settings: Settings) -> bool:
+        """Write the settings file if there is none; existing settings are never touched.
+
+        Returns:
+            Whether the file was written.
+
+        Raises:
+            MachineError: the project folder cannot be written.
+        """
+        if self.exists:
+            return False
+        try:
+            self.folder.mkdir(exist_ok=True)
+        except OSError as error:
+            msg = f"cannot create {self.folder}: {error.strerror or error}"
+            raise MachineError(msg) from error
+        atomic_write(self.settings_file, render_settings(settings).encode())
+        return True
+
+    def settings(self) -> Settings:
+        """The checked settings.
+
+        Raises:
+            InputError: ``init`` was not run, or a setting cannot be.
+        """
+        return load_settings(self.settings_file)
+
+    def new_run(self, parent: Path, kind: str) -> Path:
+        """Path of the next run folder, ``KIND-001`` and so on; it is not created.
+
+        Names are given in order and never reused while their folder or a newer one exists.
+        """
+        return parent / f"{kind}-{self._last_number(parent, kind) + 1:03d}"
+
+    def latest_run(
+        self, parent: Path, kind: str, *, containing: str = "manifest.json"
+    ) -> Path | None:
+        """The newest finished run folder: the highest number that holds the file given."""
+        runs = [p for p in self._numbered(parent, kind) if (p / containing).is_file()]
+        return runs[-1] if runs else None
+
+    def weights_of(self, name: str | None) -> Path:
+        """Weights file by run id or path; the newest finished training run by default.
+
+        Raises:
+            InputError: there are no such weights.
+        """
+        if name is None:
+            run = self.latest_run(self.runs, "train")
+            if run is None:
+                msg = (
+                    f"project {self.project_folder} has no trained weights. "
+                    f"Run 'glombridge train', or give --weights RUN or --weights FILE.pt"
+                )
+                raise InputError(msg)
+            return run / "weights" / "best.pt"
+        for candidate in (self.runs / name / "weights" / "best.pt", Path(name)):
+            if candidate.is_file():
+                return candidate
+        known = ", ".join(p.name for p in self._numbered(self.runs, "train")) or "none"
+        msg = f"no weights {name!r}: neither a run of this project (known: {known}) nor a file."
+        raise InputError(msg)
+
+    def relative(self, path: Path) -> str:
+        """Path as kept in the history: relative to the project folder where it lies inside."""
+        try:
+            return path.resolve().relative_to(self.project_folder.resolve()).as_posix()
+        except ValueError:
+            return path.name
+
+    @staticmethod
+    def _numbered(parent: Path, kind: str) -> list[Path]:
+        if not parent.is_dir():
+            return []
+        found = [
+            (int(m[1]), p)
+            for p in parent.iterdir()
+            if (m := re.fullmatch(rf"{re.escape(kind)}-(\d+)", p.name)) and p.is_dir()
+        ]
+        return [p for _, p in sorted(found)]
+
+    @classmethod
+    def _last_number(cls, parent: Path, kind: str) -> int:
+        runs = cls._numbered(parent, kind)
+        return int(runs[-1].name.rsplit("-", 1)[1]) if runs else 0

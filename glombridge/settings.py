@@ -1,0 +1,283 @@
+"""The settings of a project: ``glombridge/glombridge.toml``, checked when it is read."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from .errors import InputError
+from .objects import PathClass
+from .provenance import PROPOSED
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+DEFAULT_CLASS = "Glomerulus"
+
+
+class _Section(BaseModel):
+    # A misspelt key must be an error: a setting that is silently ignored trains the wrong model.
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ProjectSettings(_Section):
+    """How the project is opened, and where every glomerulus has been marked."""
+
+    store: Literal["native"] = "native"
+    searched: Literal["annotated-images", "regions"] = "annotated-images"
+
+
+class PatientSettings(_Section):
+    """Where the patient of an image comes from; patients never sit on two sides of a split."""
+
+    source: Literal["metadata", "name", "image"] | None = None
+    key: str = "patient"
+    pattern: str = ""
+
+    @model_validator(mode="after")
+    def _pattern_is_given(self) -> PatientSettings:
+        if self.source == "name" and not self.pattern:
+            msg = 'patients.source = "name" needs patients.pattern, a regular expression with one group'
+            raise ValueError(msg)
+        return self
+
+
+class TileSettings(_Section):
+    """The tile grid, in pixels at the target resolution, and what becomes of cut objects."""
+
+    width_px: int = Field(default=1024, ge=32, le=16384)
+    height_px: int = Field(default=1024, ge=32, le=16384)
+    mpp: float | None = Field(default=1.0, gt=0, le=100)
+    overlap: float | Literal["auto"] = 1 / 3
+    keep_visible: float = Field(default=0.5, gt=0, le=1)
+    drop_visible: float = Field(default=0.1, ge=0, lt=1)
+    background_ratio: float = Field(default=0.5, ge=0)
+    jpeg_quality: int = Field(default=90, ge=1, le=100)
+
+    @model_validator(mode="after")
+    def _overlap_is_a_fraction(self) -> TileSettings:
+        if self.overlap != "auto" and not 0 <= self.overlap < 1:
+            msg = (
+                f'tiles.overlap must be a fraction from 0 to below 1, or "auto", got {self.overlap}'
+            )
+            raise ValueError(msg)
+        if self.drop_visible > self.keep_visible:
+            msg = "tiles.drop_visible must not exceed tiles.keep_visible"
+            raise ValueError(msg)
+        return self
+
+
+class TrainSettings(_Section):
+    """What is trained and for how long."""
+
+    model: str = "yolo11n"
+    pretrained: bool = False
+    epochs: int = Field(default=100, ge=1)
+    batch: int = Field(default=8, ge=1)
+    learning_rate: float | None = Field(default=None, gt=0)
+    threads: int | None = Field(default=None, ge=1)
+    validate_epochs: bool = True
+
+
+class DetectSettings(_Section):
+    """How tiles are shown to the model."""
+
+    batch: int = Field(default=16, ge=1)
+    min_confidence: float | None = Field(default=None, ge=0, le=1)
+
+
+class EvaluateSettings(_Section):
+    """How the operating point is chosen on the validation slides."""
+
+    iou: float = Field(default=0.5, gt=0, le=1)
+    target: Literal["f1", "recall"] = "f1"
+    target_recall: float = Field(default=0.98, gt=0, le=1)
+
+
+class SplitSettings(_Section):
+    """Shares of the patients; test patients stay test patients for the life of the project."""
+
+    test: float = Field(default=0.2, ge=0, lt=1)
+    val: float = Field(default=0.2, ge=0, lt=1)
+
+
+class Settings(_Section):
+    """Everything a project lets its people choose.
+
+    Attributes:
+        classes: detector class -> QuPath class names, whole names, that count as it.
+        ignore: classes of annotations whose area is neither object nor background.
+        regions: classes of annotations inside which everything was marked.
+        rejected: classes that say "this is not one".
+    """
+
+    seed: int = 0
+    classes: dict[str, list[str]] = Field(
+        default_factory=lambda: {DEFAULT_CLASS: [DEFAULT_CLASS]}, min_length=1
+    )
+    ignore: list[str] = ["Ignore*"]
+    regions: list[str] = ["Region*"]
+    rejected: list[str] = ["Rejected*"]
+    unused: list[str] = []
+    project: ProjectSettings = ProjectSettings()
+    patients: PatientSettings = PatientSettings()
+    split: SplitSettings = SplitSettings()
+    tiles: TileSettings = TileSettings()
+    train: TrainSettings = TrainSettings()
+    detect: DetectSettings = DetectSettings()
+    evaluate: EvaluateSettings = EvaluateSettings()
+
+    @model_validator(mode="after")
+    def _one_meaning_per_class(self) -> Settings:
+        seen: dict[str, str] = {}
+        roles = [
+            *((f"classes.{name}", aliases) for name, aliases in self.classes.items()),
+            ("ignore", self.ignore),
+            ("regions", self.regions),
+            ("rejected", self.rejected),
+            ("unused", self.unused),
+        ]
+        for role, names in roles:
+            for name in names:
+                path = PathClass.parse(name)
+                if path.names[-1] == PROPOSED:
+                    msg = f"{role} lists {name!r}: a proposal is never truth and needs no setting"
+                    raise ValueError(msg)
+                if str(path) in seen and seen[str(path)] != role:
+                    msg = (
+                        f"class {name!r} stands both in {seen[str(path)]} and in {role}; leave one"
+                    )
+                    raise ValueError(msg)
+                seen[str(path)] = role
+        return self
+
+    @property
+    def class_names(self) -> list[str]:
+        """The detector's classes; the position is the YOLO class index."""
+        return list(self.classes)
+
+    def class_index(self, path_class: PathClass | None) -> int | None:
+        """YOLO class index of a QuPath class, ``None`` if it is not one of the detector's."""
+        name = str(path_class)
+        for index, aliases in enumerate(self.classes.values()):
+            if name in aliases:
+                return index
+        return None
+
+    def proposed_class(self, class_name: str) -> PathClass:
+        """The class a proposal of this detector class carries."""
+        return PathClass.parse(class_name).derive(PROPOSED)
+
+
+def load_settings(path: Path) -> Settings:
+    """Read and check a settings file.
+
+    Raises:
+        InputError: no such file, not TOML, an unknown key, or a value that cannot be; the message
+            names the file, the key and what was expected.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        msg = f"no settings at {path}. Run 'glombridge init {path.parent.parent}' first."
+        raise InputError(msg) from None
+    except UnicodeDecodeError as error:
+        msg = f"{path} is not UTF-8 text: {error}"
+        raise InputError(msg) from error
+    try:
+        return Settings.model_validate(tomllib.loads(text))
+    except tomllib.TOMLDecodeError as error:
+        msg = f"{path} is not valid TOML: {error}"
+        raise InputError(msg) from error
+    except ValidationError as error:
+        lines = [
+            f"  {'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']} (got {e['input']!r})"
+            for e in error.errors()
+        ]
+        msg = f"{path} has settings that cannot be:\n" + "\n".join(lines)
+        raise InputError(msg) from error
+
+
+def render_settings(settings: Settings) -> str:
+    """The settings as commented TOML text; reading it back gives equal settings."""
+    t, p, patients = settings.tiles, settings.project, settings.patients
+    lines = [
+        "# glombridge settings of this QuPath project. Every key may be left out.",
+        f"seed = {settings.seed}",
+        "# Annotations of these classes are neither object nor background.",
+        f"ignore = {_toml(settings.ignore)}",
+        "# Inside annotations of these classes every object has been marked.",
+        f"regions = {_toml(settings.regions)}",
+        "# These classes say: this is not one.",
+        f"rejected = {_toml(settings.rejected)}",
+        "# Classes derived from a detector class that are deliberately left out.",
+        f"unused = {_toml(settings.unused)}",
+        "",
+        "# Detector class = the QuPath classes, whole names, that count as it.",
+        "[classes]",
+        *(f"{_toml(name)} = {_toml(aliases)}" for name, aliases in settings.classes.items()),
+        "",
+        "[project]",
+        f"store = {_toml(p.store)}",
+        '# "annotated-images": an image with any human annotation has been searched completely.',
+        '# "regions": only images marked as searched, and areas inside the classes in "regions".',
+        f"searched = {_toml(p.searched)}",
+        "",
+        "[patients]",
+        '# source = "metadata" (image metadata "key"), "name" ("pattern": a regular expression with',
+        '# one group) or "image" (each image its own patient; reports then say so).',
+        *([f"source = {_toml(patients.source)}"] if patients.source else []),
+        f"key = {_toml(patients.key)}",
+        f"pattern = {_toml(patients.pattern)}",
+        "",
+        "# Shares of the patients. Once a test patient, always a test patient.",
+        "[split]",
+        f"test = {settings.split.test!r}",
+        f"val = {settings.split.val!r}",
+        "",
+        "[tiles]",
+        "# Pixels at the target resolution mpp (micrometres per pixel); leave mpp out for the",
+        '# slide\'s own. overlap is a fraction, or "auto": the smallest that keeps every annotated',
+        "# object whole in at least one tile.",
+        *([f"mpp = {t.mpp!r}"] if t.mpp is not None else []),
+        f"width_px = {t.width_px}",
+        f"height_px = {t.height_px}",
+        f"overlap = {_toml(t.overlap)}",
+        "# An object is kept in a tile that shows this share of it; below drop_visible it is",
+        "# nothing; in between it is painted out.",
+        f"keep_visible = {t.keep_visible!r}",
+        f"drop_visible = {t.drop_visible!r}",
+        "# Tissue tiles without an object, per tile with one.",
+        f"background_ratio = {t.background_ratio!r}",
+        f"jpeg_quality = {t.jpeg_quality}",
+        "",
+        *_section("train", settings.train),
+        *_section("detect", settings.detect),
+        *_section("evaluate", settings.evaluate),
+    ]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _section(name: str, section: _Section) -> list[str]:
+    values = section.model_dump(exclude_none=True)
+    return [f"[{name}]", *(f"{key} = {_toml(value)}" for key, value in values.items()), ""]
+
+
+def _toml(value: str | float | bool | Sequence[str]) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int | float):
+        return repr(value)
+    if isinstance(value, str):
+        escaped = "".join(
+            f"\\u{ord(c):04X}" if ord(c) < 32 or ord(c) == 127 else "\\" + c if c in '\\"' else c
+            for c in value
+        )
+        return f'"{escaped}"'
+    return "[" + ", ".join(_toml(item) for item in value) + "]"
