@@ -1,0 +1,463 @@
+"""One function per command: read the options, call the step, print the result.
+
+Imports of the steps stand inside the functions: ``--help`` and ``status`` must answer at once.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..progress import Reporter
+from .main import PROJECT, cli, common
+
+if TYPE_CHECKING:
+    from ..evaluation.metrics import Score
+    from ..steps.detect import DetectResult
+    from ..steps.evaluate import EvaluateResult
+    from ..steps.tile import TileResult
+    from ..sync.push import PushResult
+    from ..training import TrainResult
+
+
+@cli.command()
+@click.argument("project", type=PROJECT)
+@common
+def status(project: Path, as_json: bool, reporter: Reporter) -> None:  # noqa: ARG001
+    """What is there, and what comes next. Reads no image data."""
+    from ..steps.status import status as run
+    from . import console
+
+    result = run(project)
+    if as_json:
+        console.print_json(result.as_dict())
+        return
+    console.table(
+        f"{result.project} (QuPath {result.qupath_version})",
+        ["image", "slide", "annotated", "proposed so far"],
+        [
+            [i["name"], "found" if i["slide_found"] else "MISSING", i["truth"], i["pushed"]]
+            for i in result.images
+        ],
+    )
+    if result.parts:
+        parts = ", ".join(f"{n} {part}" for part, n in sorted(result.parts.items()))
+        console.line(f"patients: {parts}")
+    newest = ", ".join(str(run) for run in result.newest.values() if run) or "nothing yet"
+    console.line(f"newest: {newest}")
+    console.line(f"next: {result.next_step}")
+
+
+@cli.command()
+@click.argument("project", type=PROJECT)
+@common
+def init(project: Path, as_json: bool, reporter: Reporter) -> None:  # noqa: ARG001
+    """Write the settings file of a QuPath project."""
+    from ..steps.init import init as run
+    from . import console
+
+    result = run(project)
+    if as_json:
+        console.print_json(result.as_dict())
+        return
+    done = "written" if result.created else "already there"
+    console.line(f"settings {done}: {result.settings_file}")
+    for name, aliases in result.settings.classes.items():
+        console.line(f"class {name}: {', '.join(aliases)}")
+    for note in result.notes:
+        console.line(f"note: {note}")
+
+
+@cli.command()
+@click.argument("project", type=PROJECT)
+@click.option("--out", type=PROJECT, help="Folder for the GeoJSON files.")
+@click.option(
+    "--objects",
+    type=click.Choice(["annotations", "all"]),
+    default="annotations",
+    help="all: detections, cells, tiles and cores too.",
+)
+@common
+def pull(project: Path, out: Path | None, objects: str, as_json: bool, reporter: Reporter) -> None:
+    """Take the annotations out as GeoJSON, one file per image. Writes nothing into QuPath's files."""
+    from ..ledger import ProjectLock
+    from ..steps.project import Project
+    from ..sync import pull as run
+    from . import console
+
+    opened = Project.open(project)
+    with ProjectLock(opened.workspace.lock_file):
+        result = run(
+            opened.store,
+            opened.workspace,
+            opened.settings,
+            out=out,
+            every_kind=objects == "all",
+            reporter=reporter,
+        )
+    if as_json:
+        console.print_json(result.as_dict())
+        return
+    columns = ["image", "objects", "truth", "pending", "rejected", "searched"]
+    rows = [[i["name"], *(i[c] for c in columns[1:])] for i in result.as_dict()["images"]]
+    console.table(f"pulled to {result.folder}", columns, rows)
+    for image in result.as_dict()["images"]:
+        for name, n in image["unknown_classes"].items():
+            console.line(f"note: {image['name']}: {n} of class {name!r}, which no setting mentions")
+        for problem in image["problems"]:
+            console.line(f"note: {image['name']}: {problem}")
+    if not result.changed:
+        console.line("nothing changed since that pull")
+
+
+@cli.command()
+@click.argument("project", type=PROJECT)
+@click.option("--out", type=PROJECT, help="Folder of the dataset.")
+@click.option("--allow-few-patients", is_flag=True, help="Accept fewer than three patients.")
+@click.option("--break-lock", is_flag=True, help="Take the project lock whoever holds it.")
+@common
+def tile(
+    project: Path,
+    out: Path | None,
+    allow_few_patients: bool,
+    break_lock: bool,
+    as_json: bool,
+    reporter: Reporter,
+) -> None:
+    """Cut the annotated slides into overlapping YOLO tiles, split by patient."""
+    from ..steps.project import Project
+    from ..steps.tile import tile as run
+    from . import console
+
+    result = run(
+        Project.open(project),
+        out=out,
+        allow_few_patients=allow_few_patients,
+        break_lock=break_lock,
+        reporter=reporter,
+    )
+    if as_json:
+        console.print_json(result.as_dict())
+    else:
+        show_tiles(result)
+
+
+@cli.command()
+@click.argument("project", type=PROJECT, required=False)
+@click.option("--data", type=PROJECT, help="Dataset folder; the project's newest by default.")
+@click.option("--out", type=PROJECT, help="Run folder, needed with --data alone.")
+@click.option("--model", help="Architecture or weights, for example yolo11n, yolov5l, FILE.pt.")
+@click.option("--pretrained/--from-scratch", default=None, help="Start from published weights.")
+@click.option("--download", is_flag=True, help="Published weights may be fetched from the network.")
+@click.option("--epochs", type=click.IntRange(1))
+@click.option("--batch", type=click.IntRange(1), help="Tiles per step.")
+@click.option("--device", help="As torch names it: cpu, 0, 0,1.")
+@common
+def train(
+    project: Path | None,
+    data: Path | None,
+    out: Path | None,
+    model: str | None,
+    pretrained: bool | None,
+    download: bool,
+    epochs: int | None,
+    batch: int | None,
+    device: str | None,
+    as_json: bool,
+    reporter: Reporter,
+) -> None:
+    """Train a detector on the newest dataset."""
+    from dataclasses import replace
+
+    from ..errors import UsageError
+    from ..steps.project import Project
+    from ..steps.train import options_of
+    from ..steps.train import train as run
+    from ..training import TrainOptions
+    from ..training import train as train_on
+    from . import console
+
+    changes: dict[str, Any] = {
+        k: v
+        for k, v in {
+            "model": model,
+            "pretrained": pretrained,
+            "allow_download": download or None,
+            "epochs": epochs,
+            "batch": batch,
+            "device": device,
+        }.items()
+        if v is not None
+    }
+    if project is not None:
+        opened = Project.open(project)
+        options = options_of(opened, **changes)
+        result = run(opened, dataset=data, options=options, reporter=reporter)
+    elif data is not None and out is not None:
+        options = replace(TrainOptions(), **changes)
+        result = train_on(data, out, options, cache=out / "cache", reporter=reporter)
+    else:
+        msg = "give a PROJECT, or --data DATASET together with --out RUN"
+        raise UsageError(msg)
+    if as_json:
+        console.print_json(
+            {
+                "run": result.run.name,
+                "weights": str(result.weights),
+                "sha256": result.sha256,
+                "parameters": result.parameters,
+                "epochs": result.epochs,
+                "seconds": round(result.seconds, 1),
+            }
+        )
+    else:
+        show_training(result)
+
+
+@cli.command()
+@click.argument("project", type=PROJECT)
+@click.option("--weights", help="Run id or weights file; the newest run by default.")
+@click.option("--device", help="As torch names it: cpu, 0.")
+@common
+def evaluate(
+    project: Path, weights: str | None, device: str | None, as_json: bool, reporter: Reporter
+) -> None:
+    """Choose the confidence on validation slides and report on test slides, after stitching."""
+    from ..steps.evaluate import evaluate as run
+    from ..steps.project import Project
+    from . import console
+
+    result = run(Project.open(project), weights=weights, device=device, reporter=reporter)
+    if as_json:
+        console.print_json(result.as_dict())
+    else:
+        show_evaluation(result)
+
+
+@cli.command()
+@click.argument("project", type=PROJECT)
+@click.option("--weights", help="Run id or weights file; the newest run by default.")
+@click.option("--image", "images", multiple=True, help="Only this image; may be given again.")
+@click.option("--out", type=PROJECT, help="Folder for the detections.")
+@click.option("--min-confidence", type=click.FloatRange(0, 1), help="Instead of the stored one.")
+@click.option("--include-test", is_flag=True, help="Images of test patients too.")
+@click.option("--device", help="As torch names it: cpu, 0.")
+@common
+def detect(
+    project: Path,
+    weights: str | None,
+    images: tuple[str, ...],
+    out: Path | None,
+    min_confidence: float | None,
+    include_test: bool,
+    device: str | None,
+    as_json: bool,
+    reporter: Reporter,
+) -> None:
+    """Detect on the slides of a project and stitch the tiles' boxes per slide."""
+    from ..steps.detect import detect as run
+    from ..steps.project import Project
+    from . import console
+
+    result = run(
+        Project.open(project),
+        weights=weights,
+        images=images,
+        out=out,
+        min_confidence=min_confidence,
+        include_test=include_test,
+        device=device,
+        reporter=reporter,
+    )
+    if as_json:
+        console.print_json(result.as_dict())
+    else:
+        show_detections(result)
+
+
+@cli.command()
+@click.argument("project", type=PROJECT)
+@click.argument("detections", type=PROJECT, required=False)
+@click.option("--dry-run", is_flag=True, help="Say what would be written, write nothing.")
+@click.option("--while-qupath-runs", is_flag=True, help="This project is not open in it.")
+@click.option("--break-lock", is_flag=True, help="Take the project lock whoever holds it.")
+@common
+def push(
+    project: Path,
+    detections: Path | None,
+    dry_run: bool,
+    while_qupath_runs: bool,
+    break_lock: bool,
+    as_json: bool,
+    reporter: Reporter,
+) -> None:
+    """Put detections into the project as proposals. Changes nothing a human made."""
+    from ..steps.project import Project
+    from ..steps.round import push as run
+    from . import console
+
+    result = run(
+        Project.open(project),
+        detections,
+        dry_run=dry_run,
+        while_qupath_runs=while_qupath_runs,
+        break_lock=break_lock,
+        reporter=reporter,
+    )
+    if as_json:
+        console.print_json(result.as_dict())
+    else:
+        show_push(result)
+
+
+@cli.command(name="round")
+@click.argument("project", type=PROJECT)
+@click.option("--device", help="As torch names it: cpu, 0.")
+@click.option("--while-qupath-runs", is_flag=True, help="This project is not open in it.")
+@common
+def round_(
+    project: Path, device: str | None, while_qupath_runs: bool, as_json: bool, reporter: Reporter
+) -> None:
+    """Pull, tile, train, evaluate, detect and push, once."""
+    from ..steps.project import Project
+    from ..steps.round import walk_round
+    from ..steps.train import options_of
+    from . import console
+
+    opened = Project.open(project)
+    options = options_of(opened, device=device) if device else None
+    result = walk_round(
+        opened,
+        options=options,
+        device=device,
+        while_qupath_runs=while_qupath_runs,
+        reporter=reporter,
+    )
+    if as_json:
+        console.print_json(result.as_dict())
+        return
+    show_tiles(result.tile)
+    show_training(result.train)
+    show_evaluation(result.evaluate)
+    show_detections(result.detect)
+    show_push(result.push)
+    console.line(f"next: open {opened.store.project_file} in QuPath and review the proposals")
+
+
+@cli.command()
+@click.argument("folder", type=PROJECT, default=Path("demo"))
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@common
+def demo(folder: Path, seed: int, as_json: bool, reporter: Reporter) -> None:
+    """The whole loop on slides it paints itself, into FOLDER. No GPU, no QuPath, no network."""
+    from ..demo.run import run_demo
+    from . import console
+
+    result = run_demo(folder, seed=seed, reporter=reporter)
+    if as_json:
+        console.print_json(result.as_dict())
+        return
+    show_tiles(result.round.tile)
+    show_training(result.round.train)
+    show_evaluation(result.round.evaluate)
+    show_push(result.round.push)
+    rows = [
+        [s.name, s.group, s.score.truth, s.score.found, s.score.missed, s.score.false]
+        for s in result.slides
+    ]
+    total = result.held_out
+    rows.append(["all held-out slides", "", total.truth, total.found, total.missed, total.false])
+    console.table(
+        "Held-out slides against what was painted",
+        ["slide", "", "truth", "found", "missed", "false"],
+        rows,
+    )
+    console.line(f"held out: {_figures(total)} (one to one, IoU >= 0.5, after stitching)")
+    console.line(f"took {result.seconds:.0f} s")
+    console.line(f"look at: {result.sheet}")
+    console.line(f"open in QuPath: {result.project_file}")
+    console.line(f"next: glombridge status {result.project_file.parent}")
+
+
+def show_tiles(result: TileResult) -> None:
+    """Tiles and objects per part."""
+    from . import console
+
+    parts = list(result.dataset.tiles)
+    patients = {p: sum(q == p for q in result.parts.values()) for p in parts}
+    names = list(next(iter(result.dataset.objects.values())))
+    rows = [
+        [p, patients[p], result.dataset.tiles[p], *(result.dataset.objects[p][n] for n in names)]
+        for p in parts
+    ]
+    columns = ["part", "patients", "tiles", *(f"{n} labels" for n in names)]
+    console.table(f"dataset {result.dataset.folder}", columns, rows)
+    broken = sum(len(ids) for ids in result.dataset.not_whole.values())
+    if broken:
+        console.line(
+            f"note: {broken} objects are larger than the overlap and whole in no tile; "
+            'set overlap = "auto" or larger tiles'
+        )
+
+
+def show_training(result: TrainResult) -> None:
+    """One line about a training run."""
+    from . import console
+
+    console.line(
+        f"trained {result.run.name}: {result.parameters:,} parameters, {result.epochs} epochs, "
+        f"{result.seconds:.0f} s -> {result.weights}"
+    )
+
+
+def show_evaluation(result: EvaluateResult) -> None:
+    """Slides at the operating point."""
+    from . import console
+
+    rows = [[s.name, s.part, *_row(s.score)] for s in result.slides]
+    rows += [[f"all {part}", part, *_row(result.total(part))] for part in ("val", "test")]
+    columns = ["slide", "part", "truth", "found", "missed", "false", "precision", "recall", "F1"]
+    console.table(f"{result.run} at confidence {result.point.confidence}", columns, rows)
+    reached = "" if result.point.reached else " (not reached)"
+    console.line(f"confidence chosen on validation slides for {result.point.target}{reached}")
+
+
+def show_detections(result: DetectResult) -> None:
+    """Detections per image."""
+    from . import console
+
+    rows = [[i.name, i.found, f"{i.tiles_shown}/{i.tiles}"] for i in result.images]
+    console.table(
+        f"{result.run} at confidence {result.confidence} ({result.confidence_from})",
+        ["image", "found", "tiles with tissue"],
+        rows,
+    )
+
+
+def show_push(result: PushResult) -> None:
+    """What was put in and what was not."""
+    from . import console
+
+    rows = [
+        [p.entry.name, f"+{len(p.add)}", f"={p.kept}", p.known, p.rejected, p.gone]
+        for p in result.plans
+    ]
+    verb = "would be pushed" if result.dry_run else "pushed"
+    console.table(
+        f"{result.run} {verb}",
+        ["image", "added", "there already", "a human's", "rejected before", "deleted before"],
+        rows,
+    )
+
+
+def _row(score: Score) -> list[Any]:
+    figures = (score.precision, score.recall, score.f1)
+    counts = [score.truth, score.found, score.missed, score.false]
+    return [*counts, *(None if v is None else f"{v:.3f}" for v in figures)]
+
+
+def _figures(score: Score) -> str:
+    values = {"precision": score.precision, "recall": score.recall, "F1": score.f1}
+    return ", ".join(f"{k} {'-' if v is None else f'{v:.3f}'}" for k, v in values.items())

@@ -1,0 +1,102 @@
+"""What a person sees: progress on standard error, tables and JSON on standard output."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    Progress,
+    SpinnerColumn,
+    TaskID,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+from ..progress import SILENT, Reporter, Task
+
+OUT = Console(highlight=False)
+ERR = Console(stderr=True, highlight=False)
+
+
+class RichReporter:
+    """Progress bars on standard error; without a terminal, a line when a task begins and ends."""
+
+    @contextmanager
+    def task(self, description: str, total: float | None) -> Iterator[Task]:
+        """Show a bar while the block runs."""
+        if not ERR.is_terminal:
+            ERR.print(f"{description} ...")
+            yield _Unseen()
+            ERR.print(f"{description}: done")
+            return
+        columns = (
+            SpinnerColumn(),
+            TextColumn("{task.description:<18}"),
+            BarColumn(bar_width=30),
+            TaskProgressColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            TextColumn("[dim]{task.fields[note]}", markup=True),
+        )
+        with Progress(*columns, console=ERR) as progress:
+            task_id = progress.add_task(description, total=total, note="")
+            yield _Bar(progress, task_id)
+            progress.update(task_id, completed=total or 0, note="")
+
+    def say(self, message: str) -> None:
+        """Print a line."""
+        ERR.print(message, markup=False)
+
+
+class _Bar:
+    def __init__(self, progress: Progress, task_id: TaskID) -> None:
+        self._progress = progress
+        self._task_id = task_id
+
+    def advance(self, steps: float = 1, *, note: str | None = None) -> None:
+        """Move the bar."""
+        if note is None:
+            self._progress.update(self._task_id, advance=steps)
+        else:
+            self._progress.update(self._task_id, advance=steps, note=note.replace("[", r"\["))
+
+
+class _Unseen:
+    def advance(self, steps: float = 1, *, note: str | None = None) -> None:
+        """A log file needs no bar."""
+
+
+def reporter(*, quiet: bool) -> Reporter:
+    """Where progress goes."""
+    return SILENT if quiet else RichReporter()
+
+
+def print_json(document: Any) -> None:
+    """One JSON document on standard output, and nothing else there."""
+    sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+    sys.stdout.flush()
+
+
+def table(title: str, columns: list[str], rows: list[list[Any]]) -> None:
+    """A table on standard output; columns after the first are numbers, set right."""
+    made = Table(title=title, title_justify="left", title_style="bold")
+    for k, column in enumerate(columns):
+        made.add_column(column, justify="left" if k == 0 else "right", overflow="fold")
+    for row in rows:
+        made.add_row(*("-" if v is None else str(v).replace("[", r"\[") for v in row))
+    OUT.print(made)
+
+
+def line(text: str) -> None:
+    """One line on standard output."""
+    OUT.print(text, markup=False, soft_wrap=True)

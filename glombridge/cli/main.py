@@ -1,0 +1,83 @@
+"""``glombridge COMMAND ...``: options, exit codes, and what is printed."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import sys
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import click
+
+from .. import __version__
+from ..errors import ExitCode, GlombridgeError
+
+PROJECT = click.Path(path_type=Path)
+
+
+def common(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command ``--json`` and ``-q``, wherever on the line they stand."""
+
+    @click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output.")
+    @click.option("-q", "--quiet", is_flag=True, help="No progress.")
+    @wraps(command)
+    def wrapper(as_json: bool, quiet: bool, **values: Any) -> Any:
+        from .console import reporter
+
+        return command(as_json=as_json, reporter=reporter(quiet=quiet), **values)
+
+    return wrapper
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="glombridge")
+@click.option("-v", "--verbose", count=True, help="More of the log; twice for all of it.")
+def cli(verbose: int) -> None:
+    """From QuPath annotations to a glomerulus detector, and its detections back into QuPath.
+
+    For research. The program proposes; people decide.
+    """
+    level = [logging.WARNING, logging.INFO, logging.DEBUG][min(verbose, 2)]
+    logging.basicConfig(
+        level=level, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s"
+    )
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command line; the value is the exit code.
+
+    Every error made on purpose ends in one message on standard error, without a traceback.
+    """
+    from . import commands  # noqa: F401 - each command registers itself
+
+    try:
+        cli.main(args=arguments, prog_name="glombridge", standalone_mode=False)
+    except click.exceptions.Abort:
+        click.echo("interrupted", err=True)
+        return ExitCode.INTERRUPTED
+    except KeyboardInterrupt:
+        click.echo("interrupted", err=True)
+        return ExitCode.INTERRUPTED
+    except click.ClickException as error:
+        error.show(sys.stderr)
+        return ExitCode.USAGE
+    except GlombridgeError as error:
+        click.echo(f"glombridge: {error}", err=True)
+        return int(error.exit_code)
+    except BrokenPipeError:
+        return ExitCode.DONE
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EPERM):
+            where = f" ({error.filename})" if error.filename else ""
+            click.echo(f"glombridge: the machine refused: {error.strerror}{where}", err=True)
+            return ExitCode.MACHINE
+        raise
+    return ExitCode.DONE
+
+
+def run() -> None:
+    """Entry point of the console script."""
+    sys.exit(main())

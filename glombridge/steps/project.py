@@ -1,0 +1,96 @@
+"""An opened project: its store, its workspace and its settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import InputError
+from ..frames import Frame, frame_of
+from ..ledger import Workspace
+from ..qupath import NativeStore
+from ..qupath.store import ImageEntry
+from ..settings import Settings
+from ..tiles.grid import TileSpec
+from ..tiles.split import Part, patient_of
+
+
+@dataclass(frozen=True)
+class Project:
+    """A QuPath project that ``init`` has been run on."""
+
+    store: NativeStore
+    workspace: Workspace
+    settings: Settings
+
+    @classmethod
+    def open(cls, path: Path) -> Project:
+        """Open a project by its folder or ``.qpproj`` file.
+
+        Raises:
+            InputError: not a project, not initialised, or settings that cannot be.
+        """
+        store = NativeStore.open(path)
+        workspace = Workspace(store.folder)
+        if not workspace.exists:
+            msg = f"{store.folder} is not set up yet. Run 'glombridge init {path}' first."
+            raise InputError(msg)
+        return cls(store, workspace, workspace.settings())
+
+    def slide_path(self, entry: ImageEntry) -> Path:
+        """The slide file of an image.
+
+        Raises:
+            InputError: it is not where the project says.
+        """
+        path = self.store.slide_path(entry)
+        if path is None:
+            where = ", ".join(entry.uris) or "no file"
+            msg = (
+                f"the slide of image {entry.name!r} is not there ({where}). Move it back, or tell "
+                "QuPath its new place: Project > Check URIs."
+            )
+            raise InputError(msg)
+        return path
+
+    def frame(self, entry: ImageEntry, properties: Mapping[str, str]) -> Frame:
+        """The pixel frame of an image."""
+        return frame_of(entry, properties)
+
+    def patient(self, entry: ImageEntry) -> str:
+        """The patient of an image, as the settings say.
+
+        Raises:
+            InputError: nothing says who it is.
+        """
+        patients = self.settings.patients
+        if patients.source == "image":
+            return f"image-{entry.id}"
+        by_name = patients.source == "name"
+        return patient_of(
+            entry.name,
+            entry.metadata,
+            key=None if by_name else patients.key,
+            pattern=patients.pattern if by_name else None,
+        )
+
+    def parts(self) -> dict[str, Part]:
+        """Which side of the split each patient is on, as decided so far."""
+        parts: dict[str, Part] = {}
+        for event in self.workspace.history.events("split"):
+            parts.update(event["patients"])
+        return parts
+
+    def tile_spec(self) -> TileSpec:
+        """The tiles the settings ask for."""
+        tiles = self.settings.tiles
+        return TileSpec(tiles.width_px, tiles.height_px, tiles.overlap, tiles.mpp)
+
+
+def spec_from(manifest: Mapping[str, Any]) -> TileSpec:
+    """The tiles a model was trained on, from its run manifest."""
+    tiles = manifest["tiles"]
+    overlap = tiles["overlap"]
+    return TileSpec(int(tiles["width_px"]), int(tiles["height_px"]), overlap, tiles["mpp"])

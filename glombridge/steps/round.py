@@ -1,0 +1,94 @@
+"""``push`` and ``round``: the last arrow of the loop, and the whole circle once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..progress import SILENT, Reporter
+from ..sync.push import PushResult
+from ..sync.push import push as push_proposals
+from ..training import TrainOptions, TrainResult
+from .detect import DetectResult, detect, load_proposals
+from .evaluate import EvaluateResult, evaluate
+from .project import Project
+from .tile import TileResult, tile
+from .train import train
+
+
+@dataclass(frozen=True)
+class RoundResult:
+    """One walk of the loop."""
+
+    tile: TileResult
+    train: TrainResult
+    evaluate: EvaluateResult
+    detect: DetectResult
+    push: PushResult
+
+    def as_dict(self) -> dict[str, Any]:
+        """For ``--json``."""
+        return {
+            "tile": self.tile.as_dict(),
+            "train": {
+                "run": self.train.run.name,
+                "weights_sha256": self.train.sha256,
+                "seconds": round(self.train.seconds, 1),
+            },
+            "evaluate": self.evaluate.as_dict(),
+            "detect": self.detect.as_dict(),
+            "push": self.push.as_dict(),
+        }
+
+
+def push(
+    project: Project,
+    detections: Path | None = None,
+    *,
+    dry_run: bool = False,
+    while_qupath_runs: bool = False,
+    break_lock: bool = False,
+    reporter: Reporter = SILENT,
+) -> PushResult:
+    """Put a detection run, the newest by default, into the project as proposals.
+
+    Raises:
+        InputError: no detections, or detections of other images or classes.
+        ProtectedError: QuPath runs, somebody else writes, or an image changed meanwhile.
+    """
+    proposals, run, model = load_proposals(project, detections)
+    return push_proposals(
+        project.store,
+        project.workspace,
+        project.settings,
+        proposals,
+        run=run,
+        model=model,
+        dry_run=dry_run,
+        while_qupath_runs=while_qupath_runs,
+        break_lock=break_lock,
+        reporter=reporter,
+    )
+
+
+def walk_round(
+    project: Project,
+    *,
+    options: TrainOptions | None = None,
+    device: str | None = None,
+    while_qupath_runs: bool = False,
+    reporter: Reporter = SILENT,
+) -> RoundResult:
+    """Pull, tile, train, evaluate, detect and push, once.
+
+    Raises:
+        GlombridgeError: whatever step fails; what the steps before it made stays.
+    """
+    tiled = tile(project, reporter=reporter)
+    trained = train(project, dataset=tiled.dataset.folder, options=options, reporter=reporter)
+    run = trained.run.name
+    evaluated = evaluate(project, weights=run, device=device, reporter=reporter)
+    detected = detect(project, weights=run, device=device, reporter=reporter)
+    pushed = push(project, detected.folder, while_qupath_runs=while_qupath_runs, reporter=reporter)
+    return RoundResult(tiled, trained, evaluated, detected, pushed)

@@ -1,0 +1,111 @@
+"""``status``: what is there and what comes next, from small files only."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..ledger import Workspace
+from ..qupath import NativeStore
+
+
+@dataclass(frozen=True)
+class StatusResult:
+    """The state of a project.
+
+    Attributes:
+        objects: per image its number of objects as QuPath or glombridge last wrote it down.
+        next_step: the command to type.
+    """
+
+    project: Path
+    qupath_version: str
+    images: tuple[dict[str, Any], ...]
+    parts: dict[str, int]
+    newest: dict[str, str | None]
+    next_step: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """For ``--json``."""
+        return {
+            "project": str(self.project),
+            "qupath": self.qupath_version,
+            "images": list(self.images),
+            "patients": self.parts,
+            "newest": self.newest,
+            "next": self.next_step,
+        }
+
+
+def status(path: Path) -> StatusResult:
+    """Look at a project; reads no image data and starts nothing.
+
+    Raises:
+        InputError: not a QuPath project.
+    """
+    store = NativeStore.open(path)
+    workspace = Workspace(store.folder)
+    entries = store.images()
+    pushed: Counter[int] = Counter()
+    parts: dict[str, str] = {}
+    for event in workspace.history.events("push", "split"):
+        if event["event"] == "push":
+            pushed[int(event["image"])] += len(event["objects"])
+        else:
+            parts.update(event["patients"])
+    last_pull = workspace.latest_run(workspace.pulls, "pull")
+    pulled: dict[int, dict[str, Any]] = {}
+    if last_pull is not None:
+        manifest = json.loads((last_pull / "manifest.json").read_text(encoding="utf-8"))
+        pulled = {int(i["id"]): i for i in manifest["images"]}
+    images = tuple(
+        {
+            "id": e.id,
+            "name": e.name,
+            "slide_found": store.slide_path(e) is not None,
+            "has_data": e.has_data,
+            "truth": pulled.get(e.id, {}).get("truth"),
+            "pushed": pushed[e.id],
+        }
+        for e in entries
+    )
+    newest: dict[str, str | None] = {}
+    for kind, parent in (
+        ("pull", workspace.pulls),
+        ("tiles", workspace.datasets),
+        ("train", workspace.runs),
+        ("detect", workspace.detections),
+    ):
+        run = workspace.latest_run(parent, kind)
+        newest[kind] = run.name if run else None
+    return StatusResult(
+        store.project_file,
+        store.qupath_version,
+        images,
+        dict(Counter(parts.values())),
+        newest,
+        _next_step(path, workspace, newest, pushed),
+    )
+
+
+def _next_step(
+    path: Path, workspace: Workspace, newest: dict[str, str | None], pushed: Counter[int]
+) -> str:
+    if not workspace.exists:
+        return f"glombridge init {path}"
+    if newest["train"] is None:
+        return f"glombridge round {path}"
+    run = workspace.runs / str(newest["train"])
+    if not (run / "operating_point.json").is_file():
+        return f"glombridge evaluate {path}"
+    if newest["detect"] is None:
+        return f"glombridge detect {path}"
+    last = None
+    for event in workspace.history.events("push"):
+        last = event["run"]
+    if not pushed or last != newest["detect"]:
+        return f"glombridge push {path} --dry-run"
+    return f"review the proposals in QuPath, save, then: glombridge round {path}"

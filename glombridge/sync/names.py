@@ -1,0 +1,18 @@
+"""File names made of image names."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+MAX_LENGTH = 80
+
+
+def safe_name(name: str) -> str:
+    """An image name as part of a file name on every platform.
+
+    Letters and digits of any script, ``.``, ``_`` and ``-`` stay; everything else, path
+    separators and control characters among them, becomes ``_``. Not unique: add an id.
+    """
+    text = re.sub(r"[^\w.\-]+", "_", unicodedata.normalize("NFC", name))
+    return text.strip("._-")[:MAX_LENGTH] or "image"

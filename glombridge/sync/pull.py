@@ -1,0 +1,227 @@
+"""Taking annotations out of a QuPath project: GeoJSON per image and a manifest; writes nothing into it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from shapely.geometry.base import BaseGeometry
+
+from ..errors import GlombridgeError, PartlyDoneError
+from ..geojson_codec import dump_objects
+from ..ledger import Workspace
+from ..ledger.history import utc_now
+from ..ledger.manifest import environment, write_json
+from ..objects import ObjectKind, SlideObject
+from ..progress import SILENT, Reporter
+from ..qupath.saving import atomic_write
+from ..qupath.store import ImageEntry, ProjectStore
+from ..settings import Settings
+from .names import safe_name
+from .roles import LabelledObject, Roles, assign_roles, searched_area
+
+__all__ = ["ImageAnnotations", "LabelledObject", "Pull", "pull", "read_annotations"]
+
+
+@dataclass(frozen=True)
+class ImageAnnotations:
+    """What one image of the project says.
+
+    Attributes:
+        objects: the objects pulled, in the project's order.
+        roles: what they are to us.
+        searched: where every object was marked, QuPath pixels; ``None`` = nowhere.
+        sha256: of the objects as GeoJSON text: changes exactly when an annotation does.
+        problems: objects that could not be understood, one line each.
+    """
+
+    entry: ImageEntry
+    objects: tuple[SlideObject, ...]
+    roles: Roles
+    searched: BaseGeometry | None
+    geojson: str
+    problems: tuple[str, ...] = ()
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the objects as GeoJSON text."""
+        return hashlib.sha256(self.geojson.encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Pull:
+    """One taking of annotations, complete or not at all.
+
+    Attributes:
+        folder: where the GeoJSON files lie, ``None`` if nothing was written.
+        changed: whether anything differs from the pull before.
+    """
+
+    folder: Path | None
+    images: tuple[ImageAnnotations, ...]
+    sha256: str
+    changed: bool
+
+    @property
+    def n_truth(self) -> int:
+        """Truth objects over all images."""
+        return sum(len(i.roles.truth) for i in self.images)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For ``--json``."""
+        return {
+            "pull": self.folder.name if self.folder else None,
+            "sha256": self.sha256,
+            "changed": self.changed,
+            "images": [_summary(i) for i in self.images],
+        }
+
+
+def read_annotations(
+    store: ProjectStore,
+    settings: Settings,
+    *,
+    every_kind: bool = False,
+    reporter: Reporter = SILENT,
+) -> list[ImageAnnotations]:
+    """Read every image of a project.
+
+    Args:
+        every_kind: detections, cells, tiles and cores too, not only annotations.
+
+    Raises:
+        PartlyDoneError: some image could not be read; each is named. Nothing is returned, because
+            a missing image must never look like an image without annotations.
+    """
+    entries = store.images()
+    images: list[ImageAnnotations] = []
+    failed: list[str] = []
+    colors = {str(c): c.color for c in store.classes() if c.color is not None}
+    with reporter.task("read annotations", len(entries)) as task:
+        for entry in entries:
+            try:
+                contents = store.read(entry.id)
+            except GlombridgeError as error:
+                failed.append(f"  image {entry.name!r} (entry {entry.id}): {error}")
+                task.advance()
+                continue
+            wanted = tuple(
+                o for o in contents.objects if every_kind or o.kind is ObjectKind.ANNOTATION
+            )
+            roles = assign_roles(contents.objects, settings)
+            document = dump_objects(wanted, class_colors=colors)
+            images.append(
+                ImageAnnotations(
+                    entry,
+                    wanted,
+                    roles,
+                    searched_area(entry, roles, settings),
+                    json.dumps(document, ensure_ascii=False, indent=1, allow_nan=False) + "\n",
+                    contents.problems,
+                )
+            )
+            task.advance(note=entry.name)
+    if failed:
+        msg = f"{len(failed)} of {len(entries)} images could not be read:\n" + "\n".join(failed)
+        raise PartlyDoneError(msg)
+    return images
+
+
+def pull(
+    store: ProjectStore,
+    workspace: Workspace,
+    settings: Settings,
+    *,
+    out: Path | None = None,
+    every_kind: bool = False,
+    reporter: Reporter = SILENT,
+) -> Pull:
+    """Write one GeoJSON file per image and a manifest.
+
+    Without ``out`` they go to the next folder under ``glombridge/pulls``; when nothing changed
+    since the last pull, that one is given back and nothing is written.
+
+    Raises:
+        PartlyDoneError: some image could not be read; nothing was written.
+        MachineError: the folder cannot be written.
+    """
+    images = tuple(read_annotations(store, settings, every_kind=every_kind, reporter=reporter))
+    digest = hashlib.sha256()
+    for image in images:
+        digest.update(f"{image.entry.id}\0{image.sha256}\0{_searched_text(image)}\n".encode())
+    digest.update(
+        settings.model_dump_json(include={"classes", "ignore", "regions", "rejected"}).encode()
+    )
+    sha256 = digest.hexdigest()
+    if out is None:
+        last = workspace.latest_run(workspace.pulls, "pull")
+        if last is not None:
+            known = json.loads((last / "manifest.json").read_text(encoding="utf-8"))
+            if known["sha256"] == sha256 and known["every_kind"] == every_kind:
+                return Pull(last, images, sha256, changed=False)
+    folder = out or workspace.new_run(workspace.pulls, "pull")
+    partial = folder.with_name(folder.name + ".partial") if out is None else folder
+    if out is None and partial.exists():
+        shutil.rmtree(partial)
+    partial.mkdir(parents=True, exist_ok=True)
+    for image in images:
+        atomic_write(partial / file_name(image.entry), image.geojson.encode())
+    write_json(
+        partial / "manifest.json",
+        {
+            "kind": "pull",
+            "pull": folder.name,
+            "finished": utc_now(),
+            "sha256": sha256,
+            "every_kind": every_kind,
+            "qupath": store.qupath_version,
+            "searched": settings.project.searched,
+            "classes": settings.classes,
+            "images": [_summary(i) for i in images],
+            "environment": environment(),
+        },
+    )
+    if out is None:
+        partial.rename(folder)
+        workspace.history.append(
+            "pull",
+            pull=folder.name,
+            sha256=sha256,
+            images={str(i.entry.id): i.sha256 for i in images},
+        )
+    return Pull(folder, images, sha256, changed=True)
+
+
+def file_name(entry: ImageEntry) -> str:
+    """Name of an image's GeoJSON file: its entry id keeps two images of one name apart."""
+    return f"{entry.id:04d}_{safe_name(entry.name)}.geojson"
+
+
+def _searched_text(image: ImageAnnotations) -> str:
+    return "nowhere" if image.searched is None else image.searched.wkt
+
+
+def _summary(image: ImageAnnotations) -> dict[str, Any]:
+    roles = image.roles
+    searched = "nowhere"
+    if image.searched is not None:
+        searched = "regions" if roles.regions else "whole image"
+    return {
+        "id": image.entry.id,
+        "name": image.entry.name,
+        "file": file_name(image.entry),
+        "sha256": image.sha256,
+        "objects": len(image.objects),
+        "truth": len(roles.truth),
+        "pending": len(roles.pending),
+        "rejected": len(roles.rejected),
+        "ignored": len(roles.ignored),
+        "searched": searched,
+        "unknown_classes": dict(roles.unknown),
+        "unusable": [str(o.id) for o in roles.unusable],
+        "problems": list(image.problems),
+    }
