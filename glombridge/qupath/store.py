@@ -62,8 +62,8 @@ class ImageContents:
     """All objects of one image and the state of the file they were read from.
 
     ``objects`` is in depth-first order, parents before children. ``problems`` names each object
-    that could not be understood and is therefore not listed, and each that repeats the id of another
-    and is listed with a derived one.
+    that could not be understood and is therefore not listed, and each that repeats the id of
+    another and is listed with a derived one.
     """
 
     entry_id: int

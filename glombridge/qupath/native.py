@@ -1,0 +1,338 @@
+"""The native project store: QuPath projects in plain Python, without Java and without QuPath."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from ..errors import InputError, ProtectedError
+from ..objects import Color, PathClass, SlideObject
+from .classes_file import add_classes, read_classes
+from .decoding import decode_tree
+from .editing import FileEditor
+from .hierarchy import DataFile
+from .locations import resolve_slide
+from .new_file import new_data_file
+from .project_file import ImageServerInfo, ProjectFile, create_project
+from .saving import (
+    MISSING,
+    atomic_write,
+    check_unchanged,
+    folder_for,
+    read_stamped,
+    replace_file,
+    snapshot_name,
+    stamp_of,
+)
+from .store import FileStamp, HierarchyEdit, ImageContents, ImageEntry, WriteReceipt
+
+_FALLBACK_VERSION = "0.6.0"
+
+
+class NativeStore:
+    """A project on disk; implements :class:`~glombridge.qupath.store.ProjectStore`.
+
+    Holds no state but the path: each call reads the files as they are then. It does not lock the
+    project and does not look for a running QuPath; that is the caller's part.
+    """
+
+    def __init__(self, project_file: Path) -> None:
+        self._project_file = project_file
+
+    @classmethod
+    def open(cls, path: Path | str) -> NativeStore:
+        """Open a project by its ``.qpproj`` file, or a folder that holds exactly one.
+
+        Raises:
+            InputError: no project there, several, or not a project file.
+        """
+        return cls(ProjectFile.open(path).path)
+
+    @classmethod
+    def create(cls, path: Path | str, qupath_version: str = _FALLBACK_VERSION) -> NativeStore:
+        """Make an empty project in a folder, or at a ``.qpproj`` path.
+
+        Raises:
+            ProtectedError: there is a project already.
+            MachineError: it cannot be written.
+        """
+        return cls(create_project(path, qupath_version).path)
+
+    @property
+    def project_file(self) -> Path:
+        """The ``.qpproj`` file."""
+        return self._project_file
+
+    @property
+    def folder(self) -> Path:
+        """The project folder."""
+        return self._project_file.parent
+
+    @property
+    def qupath_version(self) -> str:
+        """Version of QuPath that saved the project."""
+        return self._project().version
+
+    @property
+    def classes_file(self) -> Path:
+        """``classifiers/classes.json``, there or not."""
+        return self.folder / "classifiers" / "classes.json"
+
+    def _project(self) -> ProjectFile:
+        return ProjectFile.open(self._project_file)
+
+    def images(self) -> Sequence[ImageEntry]:
+        """Every image, in the project's order."""
+        return self._project().entries()
+
+    def entry(self, entry_id: int) -> ImageEntry:
+        """One image.
+
+        Raises:
+            InputError: the project has none with this id.
+        """
+        return self._project().entry(entry_id)
+
+    def slide_path(self, entry: ImageEntry) -> Path | None:
+        """The slide's file on this machine, ``None`` if it is not found."""
+        return resolve_slide(entry, self._project())
+
+    def classes(self) -> Sequence[PathClass]:
+        """The classes the project offers, with their colours."""
+        return read_classes(self.classes_file)
+
+    def add_classes(self, classes: Sequence[PathClass]) -> None:
+        """Offer further classes; known ones keep their colour and place."""
+        add_classes(self.classes_file, classes)
+
+    def data_file(self, entry_id: int) -> Path:
+        """The ``data.qpdata`` of an image, there or not."""
+        return self._project().data_file(entry_id)
+
+    def stamp(self, entry_id: int) -> FileStamp:
+        """The state of an image's data file now."""
+        return stamp_of(self.data_file(entry_id))
+
+    def read(self, entry_id: int) -> ImageContents:
+        """All objects of one image; an image without a data file has none.
+
+        Class colours are those of the project where it has the class, as QuPath shows them.
+
+        Raises:
+            InputError: no such image.
+            DamagedFileError: the data file is cut, or of a layout that is not known.
+            ProtectedError: a ``.bkp`` is there, or the file is being written.
+        """
+        entry = self.entry(entry_id)
+        path = self.data_file(entry_id)
+        _refuse_backup(path, entry)
+        data, stamp = read_stamped(path)
+        if not stamp.exists:
+            # QuPath may have begun to save since we looked: the file is then away for a moment.
+            _refuse_backup(path, entry)
+            return ImageContents(entry_id, (), None, MISSING)
+        file = DataFile.parse(data, _title(entry))
+        found = decode_tree(file.root, _seed(entry_id))
+        colors = {c.names: c for c in self.classes() if c.color is not None}
+        problems = []
+        objects = []
+        for place, item in enumerate(found):
+            if item.problem is not None:
+                kind = item.source.kind.value if item.source.kind else "object"
+                problems.append(f"object {place + 1} ({kind} {item.id}): {item.problem}")
+            if item.object is not None:
+                objects.append(_with_project_color(item.object, colors))
+        return ImageContents(entry_id, tuple(objects), file.image_type, stamp, tuple(problems))
+
+    def write(
+        self,
+        entry_id: int,
+        edit: HierarchyEdit,
+        *,
+        expected: FileStamp,
+        snapshot_folder: Path,
+    ) -> WriteReceipt:
+        """Apply an edit; see :meth:`ProjectStore.write`.
+
+        An image without a data file gets one, with its type not set.
+        """
+        if edit.is_empty:
+            return WriteReceipt(entry_id, expected, None, changed=False)
+        prepared = self._prepare(entry_id, edit, expected)
+        if prepared is None:
+            return WriteReceipt(entry_id, expected, None, changed=False)
+        editor, data = prepared
+        return self._publish(entry_id, data, expected, snapshot_folder, editor)
+
+    def check(self, entry_id: int, edit: HierarchyEdit, *, expected: FileStamp) -> bool:
+        """Do all :meth:`write` does except writing; returns whether it would change anything.
+
+        Raises:
+            GlombridgeError: as :meth:`write` would.
+        """
+        if edit.is_empty:
+            return False
+        prepared = self._prepare(entry_id, edit, expected)
+        if prepared is None:
+            return False
+        editor, data = prepared
+        editor.check(data)
+        return True
+
+    def restore(
+        self, entry_id: int, copy: Path, *, expected: FileStamp, snapshot_folder: Path
+    ) -> WriteReceipt:
+        """Put a kept copy of the data file back; what it replaces is kept in turn.
+
+        Raises:
+            DamagedFileError: the copy cannot be read.
+            InputError: there is no such copy.
+            ProtectedError: the file changed since ``expected``, or QuPath is saving.
+            MachineError: the machine does not let us.
+        """
+        data, stamp = read_stamped(copy)
+        if not stamp.exists:
+            msg = f"there is no kept copy at {copy}."
+            raise InputError(msg)
+        DataFile.parse(data, str(copy))
+        _refuse_backup(self.data_file(entry_id), self.entry(entry_id))
+        if check_unchanged(self.data_file(entry_id), expected) == data:
+            return WriteReceipt(entry_id, expected, None, changed=False)
+        return self._publish(entry_id, data, expected, snapshot_folder, None)
+
+    def _prepare(
+        self, entry_id: int, edit: HierarchyEdit, expected: FileStamp
+    ) -> tuple[FileEditor, bytes] | None:
+        project = self._project()
+        entry = project.entry(entry_id)
+        path = project.data_file(entry_id)
+        _refuse_backup(path, entry)
+        original = check_unchanged(path, expected)
+        if not expected.exists:
+            original = new_data_file(
+                project.server_builder(entry_id),
+                qupath_version=project.version or _FALLBACK_VERSION,
+            )
+        colors: Mapping[tuple[str, ...], Color | None] = {c.names: c.color for c in self.classes()}
+        editor = FileEditor(original, _title(entry), _seed(entry_id), colors)
+        data = editor.apply(edit)
+        return None if data == original else (editor, data)
+
+    def _publish(
+        self,
+        entry_id: int,
+        data: bytes,
+        expected: FileStamp,
+        snapshot_folder: Path,
+        editor: FileEditor | None,
+    ) -> WriteReceipt:
+        path = self.data_file(entry_id)
+        snapshot = snapshot_folder / snapshot_name(entry_id, path.name) if expected.exists else None
+        with folder_for(path):
+            stamp = replace_file(
+                path,
+                data,
+                expected=expected,
+                snapshot=snapshot,
+                verify=_take_as_it_is if editor is None else editor.check,
+            )
+        return WriteReceipt(entry_id, stamp, snapshot, changed=True)
+
+    def add_image(
+        self,
+        path: Path,
+        name: str | None = None,
+        metadata: ImageServerInfo | None = None,
+        image_metadata: Mapping[str, str] | None = None,
+        tags: Iterable[str] = (),
+        image_type: str | None = "BRIGHTFIELD_OTHER",
+        description: str | None = None,
+    ) -> ImageEntry:
+        """Add a slide to the project, read with OpenSlide.
+
+        Args:
+            path: the slide; need not exist yet.
+            name: shown in QuPath; the file name by default.
+            metadata: what is known of the slide. Without it QuPath looks into the file.
+            image_metadata: the key-value pairs of the project's image list.
+            tags: QuPath 0.6 and later show them.
+            image_type: kept in a data file without objects; ``None`` = make no data file, and
+                QuPath asks when it opens the image.
+            description: free text.
+
+        Raises:
+            UsageError: an image type QuPath does not have.
+            ProtectedError: the project file changed meanwhile, or a stray data file is in the way.
+            MachineError: it cannot be written.
+        """
+        project = self._project()
+        entry = project.add_image(
+            path,
+            name=name,
+            metadata=metadata,
+            image_metadata=image_metadata,
+            tags=tags,
+            description=description,
+        )
+        # The data file first: QuPath opens a project with too much in its folders, but the other
+        # way round a crash would leave an image without its type.
+        if image_type is not None:
+            file = project.data_file(entry.id)
+            data = new_data_file(
+                project.server_builder(entry.id),
+                qupath_version=project.version or _FALLBACK_VERSION,
+                image_type=image_type,
+            )
+            check_unchanged(file, MISSING)
+            with folder_for(file):
+                atomic_write(file, data)
+        project.save()
+        return project.entry(entry.id)
+
+    def set_image_metadata(self, entry_id: int, values: Mapping[str, str | None]) -> None:
+        """Set some of an image's metadata in the project file; ``None`` removes a key.
+
+        Raises:
+            InputError: no such image.
+            ProtectedError: the project file changed meanwhile.
+            MachineError: it cannot be written.
+        """
+        project = self._project()
+        if project.set_image_metadata(entry_id, values):
+            project.save()
+
+
+def _take_as_it_is(_: bytes) -> None:
+    """A kept copy was read before; :func:`replace_file` compares the bytes themselves."""
+
+
+def _title(entry: ImageEntry) -> str:
+    return f"data.qpdata of image {entry.id} ({entry.name!r})"
+
+
+def _seed(entry_id: int) -> str:
+    return f"entry {entry_id}"
+
+
+def _with_project_color(
+    obj: SlideObject, colors: Mapping[tuple[str, ...], PathClass]
+) -> SlideObject:
+    found = None if obj.path_class is None else colors.get(obj.path_class.names)
+    # Equality of classes ignores the colour, so look at it.
+    if found is None or obj.path_class is None or found.color == obj.path_class.color:
+        return obj
+    return replace(obj, path_class=found)
+
+
+def _refuse_backup(path: Path, entry: ImageEntry) -> None:
+    backup = path.with_name(path.name + ".bkp")
+    if not backup.exists():
+        return
+    state = "beside it" if path.exists() else "and the file itself is missing"
+    msg = (
+        f"{_title(entry)}: {backup} is there, {state}. QuPath is saving this image, or crashed "
+        "while it did. Wait and try again; if it stays, open the image in QuPath, check it and "
+        "save it, then delete the .bkp file."
+    )
+    raise ProtectedError(msg)

@@ -1,0 +1,226 @@
+"""Put bytes into a file so that it is always a complete old or a complete new one."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import stat
+from collections.abc import Callable, Iterator
+from datetime import datetime, timezone
+from pathlib import Path
+from uuid import uuid4
+
+from ..errors import GlombridgeError, MachineError, ProtectedError
+from .store import FileStamp
+
+MISSING = FileStamp(0, 0, "")
+"""The stamp of a file that is not there."""
+
+_WAYS_OUT = {
+    errno.ENOSPC: "Free some space and try again.",
+    errno.EDQUOT: "Your quota is used up; free some space and try again.",
+    errno.EACCES: "Ask for permission to write there, or close the program that holds the file.",
+    errno.EPERM: "Ask for permission to write there, or close the program that holds the file.",
+    errno.EROFS: "The folder is read-only; make it writable or work on a copy of the project.",
+}
+
+
+def read_stamped(path: Path) -> tuple[bytes, FileStamp]:
+    """The bytes of a file and its stamp; no bytes and an empty stamp if it is not there.
+
+    Raises:
+        ProtectedError: it changed while it was read.
+        MachineError: it cannot be read.
+    """
+    with _machine_errors("read", path):
+        try:
+            with path.open("rb") as file:
+                before = os.fstat(file.fileno())
+                data = file.read()
+                after = os.fstat(file.fileno())
+        except FileNotFoundError:
+            return b"", MISSING
+    if len(data) != after.st_size or before.st_mtime_ns != after.st_mtime_ns:
+        msg = f"{path} is being written by another program, probably QuPath. Try again in a moment."
+        raise ProtectedError(msg)
+    return data, FileStamp(len(data), after.st_mtime_ns, hashlib.sha256(data).hexdigest())
+
+
+def stamp_of(path: Path) -> FileStamp:
+    """The stamp of a file as it is now; :data:`MISSING` if it is not there.
+
+    Raises:
+        ProtectedError: it changed while it was read.
+        MachineError: it cannot be read.
+    """
+    return read_stamped(path)[1]
+
+
+def atomic_write(path: Path, data: bytes) -> None:
+    """Write a file so that nobody ever sees a part of it, and that survives a power cut.
+
+    Raises:
+        MachineError: the machine does not let us; the file is as it was.
+    """
+    with _published(path, data):
+        pass
+
+
+def replace_file(
+    path: Path,
+    data: bytes,
+    *,
+    expected: FileStamp,
+    snapshot: Path | None,
+    verify: Callable[[bytes], None],
+) -> FileStamp:
+    """Replace a file that nobody may have touched since it was read.
+
+    Args:
+        path: the file.
+        data: its new bytes.
+        expected: its stamp when it was read.
+        snapshot: where to keep the old file; ``None`` if there is none to keep.
+        verify: is given the new bytes as read back from the disk and raises if they are wrong.
+
+    Returns:
+        The stamp of the new file.
+
+    Raises:
+        ProtectedError: the file changed since it was read, or the disk gives back other bytes.
+        MachineError: the machine does not let us; the file is as it was.
+    """
+    with _published(path, data) as temporary:
+        with _machine_errors("read back", temporary):
+            written = temporary.read_bytes()
+        if written != data:
+            msg = f"{path} was not changed: the disk gave back other bytes than written. Check it."
+            raise ProtectedError(msg)
+        verify(written)
+        original = check_unchanged(path, expected)
+        if snapshot is not None and expected.exists:
+            _keep(original, snapshot)
+            # Keeping it took time; look once more, with nothing left to do but the replacement.
+            check_unchanged(path, expected)
+    return stamp_of(path)
+
+
+def check_unchanged(path: Path, expected: FileStamp) -> bytes:
+    """The bytes of a file that must still be as it was when it was read.
+
+    Raises:
+        ProtectedError: it is not.
+    """
+    data, now = read_stamped(path)
+    if now != expected:
+        what = "appeared" if not expected.exists else "changed" if now.exists else "disappeared"
+        msg = (
+            f"{path} was not written: it {what} since it was read, probably saved in QuPath. "
+            "Nothing was lost; read the image again and repeat."
+        )
+        raise ProtectedError(msg)
+    return data
+
+
+def snapshot_name(entry_id: int, file_name: str) -> str:
+    """Name for the kept copy of an image's file, with the time in UTC to the microsecond."""
+    time = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%S%fZ")
+    return f"entry-{entry_id}.{time}.{file_name}"
+
+
+def _keep(data: bytes, snapshot: Path) -> None:
+    if snapshot.exists():
+        msg = f"{snapshot} is there already and will not be overwritten. Try again."
+        raise ProtectedError(msg)
+    with folder_for(snapshot):
+        atomic_write(snapshot, data)
+
+
+@contextlib.contextmanager
+def folder_for(path: Path) -> Iterator[None]:
+    """Make the folder of a new file, and take it away again if the file does not come.
+
+    Raises:
+        MachineError: it cannot be made.
+    """
+    made = not path.parent.exists()
+    with _machine_errors("create", path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    except BaseException:
+        if made:
+            with contextlib.suppress(OSError):
+                path.parent.rmdir()
+        raise
+
+
+@contextlib.contextmanager
+def _published(path: Path, data: bytes) -> Iterator[Path]:
+    """Write a temporary file beside ``path``; move it there when the body ends without an error."""
+    # A link stays a link to the new content.
+    path = path.resolve() if path.is_symlink() else path
+    temporary: Path | None = None
+    try:
+        with _machine_errors("write", path):
+            candidate = path.with_name(f".{path.name}.{uuid4().hex}.tmp")
+            # Not mkstemp: a new file gets the mode that any other new file gets here.
+            with candidate.open("xb") as file:
+                temporary = candidate
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            _take_over_mode(temporary, path)
+        yield temporary
+        with _machine_errors("replace", path):
+            os.replace(temporary, path)  # noqa: PTH105 (the one call that tests make fail)
+        temporary = None
+    finally:
+        if temporary is not None:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+    _sync_folder(path.parent)
+
+
+def _take_over_mode(temporary: Path, path: Path) -> None:
+    try:
+        old = path.stat()
+    except FileNotFoundError:
+        return
+    if not os.access(path, os.W_OK):
+        # POSIX would replace it all the same; whoever made it read-only did not mean that.
+        raise PermissionError(errno.EACCES, "the file is read-only")
+    temporary.chmod(stat.S_IMODE(old.st_mode))
+    if hasattr(os, "chown") and (old.st_uid, old.st_gid) != (os.getuid(), os.getgid()):
+        # Only root may give files away; the file is complete and readable without it.
+        with contextlib.suppress(OSError):
+            os.chown(temporary, old.st_uid, old.st_gid)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename last through a power cut, where the platform can.
+
+    The new file is already in place, and Windows and some network shares cannot do this at all,
+    so a failure is no error.
+    """
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+@contextlib.contextmanager
+def _machine_errors(verb: str, path: Path) -> Iterator[None]:
+    try:
+        yield
+    except GlombridgeError:
+        raise
+    except OSError as error:
+        way_out = _WAYS_OUT.get(error.errno or 0, "Check the disk and the connection, try again.")
+        reason = error.strerror or str(error)
+        msg = f"cannot {verb} {path}: {reason}. What was there is unchanged. {way_out}"
+        raise MachineError(msg) from error
