@@ -59,8 +59,8 @@ class Frame:
         if self.mpp_x is None or self.mpp_y is None:
             msg = (
                 f"slide {self.image_name!r} has no pixel size (openslide.mpp-x is missing, and "
-                "QuPath knows none). Give it with --mpp 0.25, or set it in QuPath: tab Image, "
-                "double-click Pixel width."
+                "QuPath knows none). Set it in QuPath (tab Image, double-click Pixel width), or give "
+                "slides without one a size with mpp = 0.25 in [project] of the settings."
             )
             raise InputError(msg)
         return self.mpp_x, self.mpp_y

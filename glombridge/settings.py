@@ -31,6 +31,7 @@ class ProjectSettings(_Section):
 
     store: Literal["native"] = "native"
     searched: Literal["annotated-images", "regions"] = "annotated-images"
+    mpp: float | None = Field(default=None, gt=0, le=100)
 
 
 class PatientSettings(_Section):
@@ -228,6 +229,8 @@ def render_settings(settings: Settings) -> str:
         '# "annotated-images": an image with any human annotation has been searched completely.',
         '# "regions": only images marked as searched, and areas inside the classes in "regions".',
         f"searched = {_toml(p.searched)}",
+        "# Micrometres per pixel of slides whose file and project say nothing.",
+        f"mpp = {p.mpp!r}" if p.mpp is not None else "# mpp = 0.25",
         "",
         "[patients]",
         '# source = "metadata" (image metadata "key"), "name" ("pattern": a regular expression with',

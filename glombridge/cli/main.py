@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from .. import __version__
+from ..components import explain_import_error
 from ..errors import ExitCode, GlombridgeError
 
 PROJECT = click.Path(path_type=Path)
@@ -69,6 +70,12 @@ def main(arguments: list[str] | None = None) -> int:
         return int(error.exit_code)
     except BrokenPipeError:
         return ExitCode.DONE
+    except ImportError as error:
+        explained = explain_import_error(error)
+        if explained is None:
+            raise
+        click.echo(f"glombridge: {explained}", err=True)
+        return ExitCode.MISSING_COMPONENT
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EPERM):
             where = f" ({error.filename})" if error.filename else ""

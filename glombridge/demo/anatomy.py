@@ -35,8 +35,8 @@ class BlobKind(Enum):
 _DISTRACTORS: dict[BlobKind, tuple[float, float, float]] = {
     # Weight, least and most radius in micrometres.
     BlobKind.ARTERY: (0.45, 22, 85),
-    BlobKind.CAST: (0.22, 28, 48),
-    BlobKind.AGGREGATE: (0.22, 45, 105),
+    BlobKind.CAST: (0.28, 28, 48),
+    BlobKind.AGGREGATE: (0.16, 45, 105),
     BlobKind.CYST: (0.11, 40, 75),
 }
 

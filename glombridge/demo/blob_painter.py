@@ -95,8 +95,9 @@ def _sclerotic(canvas: DyeCanvas, blob: Blob, rng: np.random.Generator) -> None:
     gap = rng.uniform(0, 3.5) if rng.random() < 0.6 else 0.0
     canvas.fill(center + blob.ring_um * (1 - 2.4 / radius), CLEAR if gap > 1 else (8.0, 70.0, 60.0))
     body = blob.ring_um * (1 - (2.6 + gap) / radius)
-    glassy = rng.uniform(88, 112)
-    canvas.fill(center + body, (8.0, glassy, 78.0))
+    # A scar takes PAS and eosin more strongly than anything around it.
+    glassy, eosin = rng.uniform(125, 150), rng.uniform(112, 126)
+    canvas.fill(center + body, (8.0, glassy, eosin))
     # Collapsed capillary walls leave faint strands and patches in the scar.
     for _ in range(int(radius * 0.9)):
         angle, depth = rng.uniform(0, 2 * np.pi), np.sqrt(rng.uniform(0, 0.72))
@@ -104,7 +105,7 @@ def _sclerotic(canvas: DyeCanvas, blob: Blob, rng: np.random.Generator) -> None:
         turn = angle + rng.normal(0, 0.8) + np.array([0.0, 0.5, 1.0])
         strand = at + np.cumsum(np.column_stack([np.cos(turn), np.sin(turn)]) * 5, axis=0)
         shade = glassy + rng.choice([-22.0, 30.0])
-        canvas.line(strand, (8.0, shade, 78.0), int(rng.integers(1, 4)), closed=False)
+        canvas.line(strand, (8.0, shade, eosin), int(rng.integers(1, 4)), closed=False)
     n = rng.poisson(0.0016 * np.pi * radius**2)
     around, out = rng.uniform(0, 2 * np.pi, n), 0.92 * radius * np.sqrt(rng.uniform(0, 0.85, n))
     xy = center + out[:, None] * np.column_stack([np.cos(around), np.sin(around)])

@@ -48,8 +48,8 @@ class StudyOptions:
         jpeg_quality: of the tiles, 1 to 100.
     """
 
-    n_annotated_patients: int = 6
-    n_annotated_slides: int = 8
+    n_annotated_patients: int = 9
+    n_annotated_slides: int = 13
     n_unannotated_patients: int = 2
     n_unannotated_slides: int = 4
     cores_per_slide: tuple[int, int] = (1, 3)
@@ -58,9 +58,9 @@ class StudyOptions:
     core_width_um: tuple[float, float] = (620.0, 960.0)
     margin_um: float = 200.0
     glomeruli_per_slide: tuple[int, int] = (18, 26)
-    sclerotic_share: float = 0.15
+    sclerotic_share: float = 0.13
     medulla_share: tuple[float, float] = (0.0, 0.3)
-    distractors_per_mm2: float = 1.1
+    distractors_per_mm2: float = 0.6
     artefacts: bool = True
     jpeg_quality: int = 80
 
@@ -109,7 +109,7 @@ def plan_study(seed: int, options: StudyOptions | None = None) -> list[SlidePlan
 
     Args:
         seed: any integer from 0; the same seed and options give the same plan.
-        options: the study's size and tissue; the default is 12 slides of 8 patients.
+        options: the study's size and tissue; the default is 17 slides of 11 patients.
 
     Returns:
         One plan per slide, in order of patient and slide. Unannotated slides belong to patients

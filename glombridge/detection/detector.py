@@ -93,7 +93,10 @@ class Detector:
             )
         except RuntimeError as error:
             if "out of memory" in str(error).lower():
-                msg = f"out of memory with {len(tiles)} tiles at once. Give a smaller --batch."
+                msg = (
+                    f"out of memory with {len(tiles)} tiles at once. Set a smaller batch in [detect] of "
+                    "the settings."
+                )
                 raise MachineError(msg) from error
             raise
         out = []

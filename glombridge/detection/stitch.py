@@ -45,8 +45,8 @@ def stitch(boxes: Boxes) -> Boxes:
     boxes = boxes.in_order()
     whole, cut = boxes.take(~boxes.cut), boxes.take(boxes.cut)
     found = _merge_whole(whole)
-    rest = cut.take(~_covered(cut.xyxy, found.xyxy))
-    return Boxes.concatenate([found, _merge_fragments(rest)]).in_order()
+    found, covered = _absorb(found, cut)
+    return Boxes.concatenate([found, _merge_fragments(cut.take(~covered))]).in_order()
 
 
 def _merge_whole(boxes: Boxes) -> Boxes:
@@ -74,12 +74,17 @@ def _merge_whole(boxes: Boxes) -> Boxes:
     )
 
 
-def _covered(fragments: Floats, found: Floats) -> Bools:
+def _absorb(found: Boxes, fragments: Boxes) -> tuple[Boxes, Bools]:
+    """Let fragments yield to the whole views that cover them; their scores stay with those."""
+    i, j = touching_pairs(fragments.xyxy, found.xyxy)
+    shared = intersections(fragments.xyxy[i], found.xyxy[j])
+    inside = shared >= FRAGMENT_SHARE * areas(fragments.xyxy)[i]
+    i, j = i[inside], j[inside]
     covered = np.zeros(len(fragments), np.bool_)
-    i, j = touching_pairs(fragments, found)
-    share = intersections(fragments[i], found[j]) >= FRAGMENT_SHARE * areas(fragments)[i]
-    covered[i[share]] = True
-    return covered
+    covered[i] = True
+    score = found.score.copy()
+    np.maximum.at(score, j, fragments.score[i])
+    return Boxes(found.xyxy, score, found.class_index, found.cut), covered
 
 
 def _merge_fragments(boxes: Boxes) -> Boxes:

@@ -88,7 +88,8 @@ def choose_operating_point(
     Args:
         curve: (threshold, score over all validation slides stitched at that threshold), any order.
         target: best F1 (the middle of the thresholds that share it, which moves least with chance),
-            or the highest threshold whose recall reaches ``target_recall``.
+            or the highest threshold whose recall reaches ``target_recall``. Where nothing is
+            found, or no threshold reaches it, the lowest one is taken and ``reached`` is false.
     """
     curve = sorted(curve, key=lambda point: point[0])
     if target == "recall":
@@ -96,10 +97,12 @@ def choose_operating_point(
         if reaching:
             threshold, score = reaching[-1]
             return OperatingPoint(threshold, f"recall >= {target_recall}", True, score)
-        best_recall = max(s.recall or 0.0 for _, s in curve)
-        threshold, score = [(t, s) for t, s in curve if (s.recall or 0.0) == best_recall][-1]
+        # Out of reach: the lowest threshold finds the most.
+        threshold, score = curve[0]
         return OperatingPoint(threshold, f"recall >= {target_recall}", False, score)
     best = max(s.f1 or 0.0 for _, s in curve)
+    if best == 0:
+        return OperatingPoint(curve[0][0], "best F1", False, curve[0][1])
     # The longest run of neighbouring thresholds within a hair of the best.
     good = [(s.f1 or 0.0) >= best - 1e-12 for _, s in curve]
     runs: list[list[int]] = []
@@ -111,4 +114,4 @@ def choose_operating_point(
                 runs.append([position])
     longest = max(runs, key=len)
     threshold, score = curve[longest[len(longest) // 2]]
-    return OperatingPoint(threshold, "best F1", best > 0, score)
+    return OperatingPoint(threshold, "best F1", True, score)

@@ -222,9 +222,7 @@ def fingerprint(path: Path | str) -> str:
 
 def _open(path: Path) -> openslide.OpenSlide:
     if not path.exists():
-        msg = (
-            f"slide {path.name!r} is not there ({path}). Was it moved? Tell with --slides OLD=NEW."
-        )
+        msg = f"slide {path.name!r} is not there ({path}). Was it moved?"
         raise InputError(msg)
     try:
         return openslide.OpenSlide(path)

@@ -25,7 +25,7 @@ from ..objects import ObjectKind, Outline, PathClass, SlideObject
 from ..progress import SILENT, Reporter
 from ..provenance import BOX, CONFIDENCE, PROPOSED
 from ..qupath.store import ImageEntry
-from ..slides.reader import Slide, fingerprint
+from ..slides.reader import fingerprint
 from ..sync.names import safe_name
 from ..sync.push import Proposals, newest_detections
 from .evaluate import check_classes, load_run
@@ -140,17 +140,16 @@ def detect(
     with reporter.task("detect", len(entries)) as task:
         for entry in entries:
             try:
-                path = project.slide_path(entry)
-                with Slide(path) as plain:
-                    frame = project.frame(entry, plain.properties)
-                with Slide(path, frame) as slide:
+                with project.open_slide(entry) as slide:
                     seen = detect_slide(
                         slide, spec, detector, batch=settings.detect.batch, task=task
                     )
-                prints[entry.id] = fingerprint(path)
+                prints[entry.id] = fingerprint(slide.path)
                 name = f"{entry.id:04d}_{safe_name(entry.name)}"
                 done.append(
-                    _write(partial, name, entry, frame, seen, detector.class_names, confidence)
+                    _write(
+                        partial, name, entry, slide.frame, seen, detector.class_names, confidence
+                    )
                 )
             except GlombridgeError as error:
                 failed.append((entry.name, str(error)))

@@ -21,7 +21,6 @@ from ..evaluation.metrics import OperatingPoint, Score, choose_operating_point
 from ..ledger.history import utc_now
 from ..ledger.manifest import environment, sha256_of, write_json
 from ..progress import SILENT, Reporter
-from ..slides.reader import Slide
 from ..sync.pull import ImageAnnotations, read_annotations
 from .project import Project, spec_from
 
@@ -133,10 +132,7 @@ def evaluate(
     looked = []
     with reporter.task("evaluate", len(images)) as task:
         for image, patient, part in images:
-            path = project.slide_path(image.entry)
-            with Slide(path) as plain:
-                frame = project.frame(image.entry, plain.properties)
-            with Slide(path, frame) as slide:
+            with project.open_slide(image.entry) as slide:
                 detections = detect_slide(
                     slide, spec, detector, batch=project.settings.detect.batch, task=task
                 )

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
-from ..frames import Frame, frame_of
+from ..frames import frame_of
 from ..ledger import Workspace
 from ..qupath import NativeStore
 from ..qupath.store import ImageEntry
 from ..settings import Settings
+from ..slides.reader import Slide
 from ..tiles.grid import TileSpec
 from ..tiles.split import Part, patient_of
 
@@ -55,9 +56,21 @@ class Project:
             raise InputError(msg)
         return path
 
-    def frame(self, entry: ImageEntry, properties: Mapping[str, str]) -> Frame:
-        """The pixel frame of an image."""
-        return frame_of(entry, properties)
+    def open_slide(self, entry: ImageEntry) -> Slide:
+        """The slide of an image, opened in the image's frame; to be used with ``with``.
+
+        Raises:
+            InputError: it is missing, is no slide, or the image is not the plain slide.
+        """
+        slide = Slide(self.slide_path(entry))
+        try:
+            frame = frame_of(entry, slide.properties)
+            mpp = self.settings.project.mpp
+            slide.frame = frame.with_mpp(mpp) if frame.mpp_x is None and mpp else frame
+        except BaseException:
+            slide.close()
+            raise
+        return slide
 
     def patient(self, entry: ImageEntry) -> str:
         """The patient of an image, as the settings say.

@@ -87,13 +87,11 @@ def status(path: Path) -> StatusResult:
         images,
         dict(Counter(parts.values())),
         newest,
-        _next_step(path, workspace, newest, pushed),
+        _next_step(path, workspace, newest),
     )
 
 
-def _next_step(
-    path: Path, workspace: Workspace, newest: dict[str, str | None], pushed: Counter[int]
-) -> str:
+def _next_step(path: Path, workspace: Workspace, newest: dict[str, str | None]) -> str:
     if not workspace.exists:
         return f"glombridge init {path}"
     if newest["train"] is None:
@@ -104,8 +102,8 @@ def _next_step(
     if newest["detect"] is None:
         return f"glombridge detect {path}"
     last = None
-    for event in workspace.history.events("push"):
+    for event in workspace.history.events("pushed"):
         last = event["run"]
-    if not pushed or last != newest["detect"]:
+    if last != newest["detect"]:
         return f"glombridge push {path} --dry-run"
     return f"review the proposals in QuPath, save, then: glombridge round {path}"

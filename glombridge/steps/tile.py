@@ -14,7 +14,6 @@ from ..errors import GlombridgeError, InputError, PartlyDoneError
 from ..ledger import ProjectLock
 from ..objects import SlideObject
 from ..progress import SILENT, Reporter
-from ..slides.reader import Slide
 from ..sync.pull import ImageAnnotations, Pull, pull
 from ..tiles.labels import Areas, ClassMap, VisibleRule
 from ..tiles.split import Fractions, Part, split_patients
@@ -187,9 +186,8 @@ def _jobs(
     for image in images:
         entry = image.entry
         try:
-            path = project.slide_path(entry)
-            with Slide(path) as slide:
-                frame = project.frame(entry, slide.properties)
+            with project.open_slide(entry) as slide:
+                path, frame = slide.path, slide.frame
             frame.target_size_px(project.settings.tiles.mpp)
         except GlombridgeError as error:
             failed.append((entry.name, str(error)))

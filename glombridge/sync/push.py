@@ -183,6 +183,8 @@ def push(
                 failed.append(f"  image {entry.name!r} (entry {entry.id}): {error}")
                 last = error
             task.advance(note=entry.name)
+        if not dry_run:
+            workspace.history.append("pushed", run=run, images=len(plans), failed=len(failed))
     result = PushResult(run, tuple(plans), dry_run, tuple(written))
     if failed:
         if len(failed) == len(proposals):

@@ -137,8 +137,8 @@ def patient_of(
     why = ", ".join(tried) or "nothing was given"
     msg = (
         f"image {image_name!r}: the patient is not known ({why}). "
-        "Give a metadata key, a pattern on the name or a CSV, or say --patient-from image to treat "
-        "every image as a patient of its own."
+        'Say in [patients] of the settings where it comes from: source = "metadata" with a key, "name" '
+        'with a pattern, or "image" to treat every image as a patient of its own.'
     )
     raise InputError(msg)
 

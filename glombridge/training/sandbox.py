@@ -19,6 +19,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from ..components import explain_import_error
 from ..errors import MissingComponentError
 
 _GPUS_WITHOUT_MIXED_PRECISION = re.compile(
@@ -44,34 +45,12 @@ def load_ultralytics(cache: Path, *, allow_network: bool = False) -> ModuleType:
     if "ultralytics" not in sys.modules:
         _prepare(cache, allow_network=allow_network)
     try:
-        # OpenCV first: its missing libGL is the most common failure and has the worst traceback.
-        import cv2  # noqa: F401
         import ultralytics
     except (ImportError, RuntimeError) as error:
-        raise MissingComponentError(explain_import_error(error)) from error
+        raise MissingComponentError(explain_import_error(error) or str(error)) from error
     _quieten()
     module: ModuleType = ultralytics
     return module
-
-
-def explain_import_error(error: BaseException) -> str:
-    """What a person can do about torch, torchvision, OpenCV or ultralytics not importing."""
-    text = str(error)
-    if "libGL" in text or "libgthread" in text or "libglib" in text:
-        return (
-            f"OpenCV cannot start: {text}. This machine lacks the library libGL. Two ways out: "
-            "install it (Debian and Ubuntu: 'apt-get install libgl1 libglib2.0-0'), or use OpenCV "
-            "without windows: 'pip uninstall opencv-python' and then "
-            "'pip install --force-reinstall opencv-python-headless'."
-        )
-    if "torchvision::nms" in text:
-        return (
-            f"torch and torchvision do not belong together: {text}. Install both from one place: "
-            "'pip install --force-reinstall torch torchvision'."
-        )
-    return (
-        f"the detector's libraries cannot be imported: {text}. Run 'pip install glombridge' again."
-    )
 
 
 def use_threads(threads: int | None) -> int:

@@ -90,7 +90,7 @@ def test_a_humans_calibration_wins_and_a_difference_is_noted(mpp, notes):
 def test_a_pixel_size_that_is_none_stays_unknown(value):
     frame = frame_of_slide("K12-03.svs", {**PLAIN, "openslide.mpp-x": value})
     assert (frame.mpp_x, frame.mpp_y) == (None, None)
-    with pytest.raises(InputError, match=r"'K12-03.svs' has no pixel size .*--mpp 0.25"):
+    with pytest.raises(InputError, match=r"'K12-03.svs' has no pixel size .*mpp = 0.25"):
         frame.require_mpp()
     assert frame.target_scale(None) == (1, 1)
     assert frame.with_mpp(0.5).require_mpp() == (0.5, 0.5)

@@ -108,7 +108,7 @@ def test_patient_of(key, pattern, expected):
 def test_an_unknown_patient_is_refused_with_the_way_out(key, pattern, message):
     with pytest.raises(InputError, match=message) as error:
         patient_of("K12-03.svs", {}, key=key, pattern=pattern)
-    assert "--patient-from image" in str(error.value)
+    assert '"image" to treat every image' in str(error.value)
 
 
 def test_a_pattern_must_be_one():

@@ -1,0 +1,40 @@
+"""What all tests share: where the fixtures lie, and which tools the marked tests need."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+DATA = Path(__file__).parent / "data"
+
+
+def _missing_tools() -> dict[str, str]:
+    missing = {}
+    if not os.environ.get("PAQUO_QUPATH_DIR"):
+        missing["qupath"] = "no QuPath: set PAQUO_QUPATH_DIR to an installation of QuPath"
+    if shutil.which("node") is None:
+        missing["node"] = "Node.js is not installed"
+    if shutil.which("chromium") is None and shutil.which("chromium-browser") is None:
+        missing["chromium"] = "Chromium is not installed"
+    return missing
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    missing = _missing_tools()
+    required = os.environ.get("GLOMBRIDGE_REQUIRE", "").split()
+    for item in items:
+        for tool, reason in missing.items():
+            if item.get_closest_marker(tool):
+                if tool in required:
+                    # CI installs these itself: a skip there would hide that nothing was tested.
+                    raise pytest.UsageError(f"{item.nodeid} needs {tool}: {reason}")
+                item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture
+def data() -> Path:
+    """The folder of golden projects, exports and slides. Copy before writing."""
+    return DATA

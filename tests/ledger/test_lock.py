@@ -1,0 +1,83 @@
+"""One writer at a time: dead owners of this host are taken over, others are refused."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from glombridge.errors import ProtectedError
+from glombridge.ledger import ProjectLock
+
+
+def write_owner(path: Path, **owner: object) -> None:
+    path.write_text(json.dumps(owner), encoding="utf-8")
+
+
+def test_it_is_released_even_after_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    with pytest.raises(ZeroDivisionError), ProjectLock(path):
+        _ = 1 / (not path.exists())
+    assert not path.exists()
+    with ProjectLock(path):
+        pass
+
+
+def test_a_second_writer_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    with ProjectLock(path):
+        with pytest.raises(ProtectedError, match=f"process {os.getpid()} on this host"):
+            ProjectLock(path).__enter__()
+        assert path.exists()
+
+
+def test_a_killed_process_is_taken_over(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    code = (
+        "import sys, os; from pathlib import Path; from glombridge.ledger import ProjectLock; "
+        "ProjectLock(Path(sys.argv[1])).__enter__(); os._exit(9)"
+    )
+    subprocess.run([sys.executable, "-c", code, str(path)], check=False)
+    assert path.exists()
+    with ProjectLock(path):
+        assert json.loads(path.read_text())["pid"] == os.getpid()
+
+
+def test_a_process_number_given_again_is_not_the_owner(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    started = psutil.Process().create_time() - 1000
+    write_owner(path, host=socket.gethostname(), pid=os.getpid(), started=started)
+    with ProjectLock(path):
+        pass
+
+
+@pytest.mark.parametrize(
+    "owner",
+    [
+        pytest.param({"host": "another-host", "pid": 1, "started": 0}, id="another-host"),
+        pytest.param({"host": socket.gethostname()}, id="unclear-owner"),
+    ],
+)
+def test_what_cannot_be_judged_is_refused_without_break_lock(
+    tmp_path: Path, owner: dict[str, object]
+) -> None:
+    path = tmp_path / "lock"
+    write_owner(path, **owner)
+    with pytest.raises(ProtectedError, match="--break-lock"):
+        ProjectLock(path).__enter__()
+    assert json.loads(path.read_text()) == owner
+    with ProjectLock(path, break_lock=True):
+        pass
+
+
+def test_an_unreadable_lock_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    path.write_bytes(b"\xff")
+    with pytest.raises(ProtectedError, match="cannot be read"):
+        ProjectLock(path).__enter__()

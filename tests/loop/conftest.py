@@ -1,0 +1,38 @@
+"""One walk of the tiny loop, shared by the tests that only look at it."""
+
+from __future__ import annotations
+
+import socket
+from typing import Any
+
+import pytest
+from tiny import TINY_STUDY, tiny_settings
+
+from glombridge.demo.run import DemoResult, run_demo
+
+
+@pytest.fixture(scope="session")
+def network_calls() -> list[str]:
+    """Every attempt to reach the network while the loop was walked."""
+    return []
+
+
+@pytest.fixture(scope="session")
+def walked(
+    tmp_path_factory: pytest.TempPathFactory, network_calls: list[str]
+) -> DemoResult:
+    folder = tmp_path_factory.mktemp("walked") / "demo"
+
+    def attempt(name: str) -> Any:
+        def refuse(*arguments: object, **_: object) -> None:
+            network_calls.append(f"{name} {arguments}")
+            raise OSError(f"the loop may not use the network: {name} {arguments}")
+
+        return refuse
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket.socket, "connect", attempt("connect"))
+        patch.setattr(socket.socket, "connect_ex", attempt("connect_ex"))
+        patch.setattr(socket, "getaddrinfo", attempt("getaddrinfo"))
+        result = run_demo(folder, seed=5, options=TINY_STUDY, settings=tiny_settings(5))
+    return result

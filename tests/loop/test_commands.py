@@ -1,0 +1,379 @@
+"""The commands a user types: what they print, their exit codes, and bad input."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import glombridge
+from glombridge.cli import main
+from glombridge.demo.run import DemoResult
+from glombridge.objects import PathClass
+from glombridge.qupath import NativeStore, path_to_uri
+from glombridge.tiles import writer
+
+
+@pytest.fixture
+def project(walked: DemoResult, tmp_path: Path) -> Path:
+    """A copy of the walked project, its slides beside it, ready to be spoilt."""
+    root = walked.project_file.parent.parent
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    shutil.copytree(root / "project", copy / "project")
+    (copy / "slides").mkdir()
+    for slide in (root / "slides").glob("*.tif"):
+        os.link(slide, copy / "slides" / slide.name)
+    # The original slides are still where the project says: point it at the copies.
+    file = copy / "project" / "project.qpproj"
+    text = file.read_text("utf-8")
+    assert path_to_uri(root / "slides") in text
+    file.write_text(
+        text.replace(path_to_uri(root / "slides"), path_to_uri(copy / "slides")), encoding="utf-8"
+    )
+    return copy / "project"
+
+
+def run(*arguments: object) -> int:
+    return int(main([str(a) for a in arguments]))
+
+
+def run_json(capsys: pytest.CaptureFixture[str], *arguments: object) -> Any:
+    capsys.readouterr()
+    assert run(*arguments, "--json") == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(p): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--help") == 0
+    out = capsys.readouterr().out
+    for name in [
+        "init",
+        "status",
+        "pull",
+        "tile",
+        "train",
+        "evaluate",
+        "detect",
+        "push",
+        "round",
+        "demo",
+    ]:
+        assert f"  {name} " in out
+
+
+def test_help_and_status_import_no_heavy_library(project: Path) -> None:
+    # A bound in seconds would fail on a busy machine; what makes them slow is what they import.
+    code = (
+        "import sys; from glombridge.cli import main; main(sys.argv[1:]); "
+        "heavy = {'torch', 'ultralytics', 'cv2', 'openslide', 'jpype', 'paquo', 'matplotlib'}; "
+        "sys.exit(' '.join(heavy & set(sys.modules)) or 0)"
+    )
+    for arguments in (["--help"], ["status", str(project)]):
+        done = subprocess.run(
+            [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--version") == 0
+    assert glombridge.__version__ in capsys.readouterr().out
+
+
+def test_status_says_what_is_there(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = files(project)
+    document = run_json(capsys, "status", project)
+    assert files(project) == before
+    assert len(document["images"]) == 5
+    assert all(i["slide_found"] for i in document["images"])
+    assert document["newest"]["detect"] == "detect-001"
+    assert "review" in document["next"]
+    assert sum(document["patients"].values()) == 3
+
+
+def test_pull_does_not_touch_quapth_files(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = files(project / "data")
+    document = run_json(capsys, "pull", project)
+    assert files(project / "data") == before
+    assert sum(i["truth"] for i in document["images"]) > 10
+    assert sum(i["pending"] for i in document["images"]) > 0
+
+
+def test_push_again_changes_nothing(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = files(project / "data")
+    dry = run_json(capsys, "push", project, "--dry-run")
+    again = run_json(capsys, "push", project)
+    assert dry["added"] == again["added"] == 0
+    assert files(project / "data") == before
+
+
+def test_an_accepted_proposal_becomes_truth(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from dataclasses import replace
+
+    from glombridge.qupath import HierarchyEdit
+
+    counts = run_json(capsys, "pull", project)
+    store = NativeStore.open(project)
+    entry = next(i for i in counts["images"] if i["pending"] and not i["truth"])
+    contents = store.read(entry["id"])
+    accepted = replace(contents.objects[0], path_class=PathClass(("Glomerulus",)))
+    store.write(
+        entry["id"],
+        HierarchyEdit(replace=(accepted,)),
+        expected=contents.stamp,
+        snapshot_folder=project / "kept",
+    )
+    after = run_json(capsys, "pull", project)
+    (image,) = [i for i in after["images"] if i["id"] == entry["id"]]
+    assert (image["truth"], image["pending"]) == (1, entry["pending"] - 1)
+
+
+def test_a_new_tiling_keeps_every_patient_on_its_side(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = run_json(capsys, "status", project)["patients"]
+    document = run_json(capsys, "tile", project)
+    assert run_json(capsys, "status", project)["patients"] == before
+    assert document["dataset"].endswith("tiles-002")
+    assert not document["failed"]
+
+
+def test_detect_on_one_image_with_another_threshold(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = run_json(capsys, "status", project)["images"][0]["name"]
+    arguments = ("detect", project, "--image", name, "--include-test", "--min-confidence", 0.02)
+    document = run_json(capsys, *arguments)
+    assert [i["name"] for i in document["images"]] == [name]
+    assert document["confidence_from"] == "given by the user"
+    geojson = Path(document["folder"]) / f"{document['images'][0]['file']}.geojson"
+    assert len(json.loads(geojson.read_text("utf-8"))["features"]) == document["found"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        pytest.param(["nonsense"], 2, "No such command", id="unknown-command"),
+        pytest.param(["push"], 2, "PROJECT", id="missing-argument"),
+        pytest.param(["train"], 2, "give a PROJECT", id="train-nothing"),
+        pytest.param(["status", "{tmp}/none"], 3, "none", id="no-such-project"),
+        pytest.param(["status", "{tmp}"], 3, "qpproj", id="folder-without-project"),
+        pytest.param(["detect", "{project}", "--image", "x.tif"], 3, "x.tif", id="no-such-image"),
+        pytest.param(["detect", "{project}", "--weights", "train-9"], 3, "train-9", id="weights"),
+        pytest.param(["push", "{project}", "{tmp}"], 3, "manifest.json", id="no-detections"),
+        pytest.param(["demo", "{project}"], 4, "not empty", id="demo-into-something"),
+        pytest.param(
+            ["train", "{project}", "--model", "yolo99z"], 3, "yolo99z", id="no-such-model"
+        ),
+        pytest.param(
+            ["train", "{project}", "--model", "yolo11n", "--pretrained"],
+            5,
+            "Put the file at",
+            id="weights-not-here",
+        ),
+        pytest.param(["detect", "{project}", "--min-confidence", "2"], 2, "2", id="out-of-range"),
+    ],
+)
+def test_bad_usage_and_missing_things(
+    project: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    code: int,
+    says: str,
+) -> None:
+    filled = [a.format(project=project, tmp=tmp_path) for a in arguments]
+    before = files(project / "data")
+    assert run(*filled) == code
+    captured = capsys.readouterr()
+    assert says in captured.err
+    assert "Traceback" not in captured.err
+    assert captured.out == ""
+    assert files(project / "data") == before
+
+
+def test_a_file_that_is_no_project(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "x.qpproj"
+    path.write_text("not json", encoding="utf-8")
+    assert run("status", path) == 3
+    assert "x.qpproj" in capsys.readouterr().err
+
+
+def test_init_comes_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = NativeStore.create(tmp_path)
+    assert run("tile", store.folder) == 3
+    assert "glombridge init" in capsys.readouterr().err
+    assert run("init", store.folder) == 0
+    assert run("init", store.folder) == 0
+    assert "already there" in capsys.readouterr().out
+
+
+def emptied(project: Path, *, class_name: str | None = None) -> None:
+    """Take all annotations out, or give them another class."""
+    from dataclasses import replace
+
+    from glombridge.qupath import HierarchyEdit
+
+    store = NativeStore.open(project)
+    for entry in store.images():
+        contents = store.read(entry.id)
+        objects = contents.objects
+        if class_name is None:
+            edit = HierarchyEdit(remove=frozenset(o.id for o in objects))
+        else:
+            path_class = PathClass.parse(class_name)
+            edit = HierarchyEdit(replace=tuple(replace(o, path_class=path_class) for o in objects))
+        store.write(
+            entry.id,
+            edit,
+            expected=contents.stamp,
+            snapshot_folder=project / "glombridge" / "snapshots",
+        )
+
+
+@pytest.mark.parametrize(
+    ("class_name", "says"),
+    [
+        pytest.param(None, "none at all", id="no-annotations"),
+        pytest.param("Tubule", "x 'Tubule'", id="a-class-that-no-setting-knows"),
+        pytest.param("Glomerulus: Crescent", "do not mention", id="an-unmentioned-grade"),
+    ],
+)
+def test_nothing_to_learn_from(
+    project: Path, capsys: pytest.CaptureFixture[str], class_name: str | None, says: str
+) -> None:
+    emptied(project, class_name=class_name)
+    assert run("tile", project) == 3
+    assert says in capsys.readouterr().err
+    assert [p.name for p in (project / "glombridge" / "datasets").iterdir()] == ["tiles-001"]
+
+
+def test_a_class_no_slide_has(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = project / "glombridge" / "glombridge.toml"
+    text = settings.read_text("utf-8").replace("[classes]", '[classes]\nArteriole = ["Arteriole"]')
+    settings.write_text(text, encoding="utf-8")
+    assert run("tile", project) == 3
+    assert "Arteriole" in capsys.readouterr().err
+
+
+def test_a_slide_that_does_not_open(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    slide = sorted((project.parent / "slides").glob("*.tif"))[0]
+    slide.unlink()
+    slide.write_bytes(b"this is no slide")
+    assert run("tile", project) in (6, 0)
+    entries = {e.name: e for e in NativeStore.open(project).images()}
+    has_marks = any(
+        not str(o.path_class).endswith("Proposed")
+        for o in NativeStore.open(project).read(entries[slide.name].id).objects
+    )
+    err = capsys.readouterr().err
+    assert (slide.name in err) == has_marks
+    capsys.readouterr()
+    assert run("detect", project, "--include-test") == 6
+    assert slide.name in capsys.readouterr().err
+
+
+def test_a_missing_slide_is_named_and_hides_no_object(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = run_json(capsys, "pull", project)
+    shutil.rmtree(project.parent / "slides")
+    status = run_json(capsys, "status", project)
+    assert not any(i["slide_found"] for i in status["images"])
+    assert run_json(capsys, "pull", project)["sha256"] == before["sha256"]
+    assert run("tile", project) == 3
+    assert "is not there" in capsys.readouterr().err
+
+
+def test_a_full_disk_while_tiling(
+    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = 0
+    write = writer.write_bytes
+
+    def full(path: Path, data: bytes) -> None:
+        nonlocal calls
+        calls += 1
+        if path.suffix == ".json":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        write(path, data)
+
+    monkeypatch.setattr(writer, "write_bytes", full)
+    assert run("tile", project) == 7
+    assert calls
+    assert os.strerror(errno.ENOSPC) in capsys.readouterr().err
+    assert [p.name for p in (project / "glombridge" / "datasets").iterdir()] == ["tiles-001"]
+
+
+def test_a_slide_without_a_pixel_size_says_how_to_give_it(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import tifffile
+
+    for path in (project.parent / "slides").glob("*.tif"):
+        with tifffile.TiffFile(path) as file:
+            pixels = file.pages[0].asarray()
+        path.unlink()
+        tifffile.imwrite(path, pixels, tile=(256, 256), compression="jpeg", photometric="rgb")
+    text = (project / "project.qpproj").read_text("utf-8")
+    document = json.loads(text)
+    for image in document["images"]:
+        image["serverBuilder"]["metadata"].pop("pixelCalibration")
+    (project / "project.qpproj").write_text(json.dumps(document), encoding="utf-8")
+    assert run("tile", project) == 3
+    assert "has no pixel size" in capsys.readouterr().err
+    settings = project / "glombridge" / "glombridge.toml"
+    settings.write_text(settings.read_text("utf-8").replace("# mpp = 0.25", "mpp = 0.5"), "utf-8")
+    assert run("tile", project) == 0
+
+
+def test_two_patients_are_not_split_silently(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    history = project / "glombridge" / "history.jsonl"
+    lines = [line for line in history.read_text("utf-8").splitlines() if '"split"' not in line]
+    history.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    store = NativeStore.open(project)
+    for entry in store.images():
+        store.set_image_metadata(entry.id, {"patient": "one and the same"})
+    assert run("tile", project) == 3
+    assert "--allow-few-patients" in capsys.readouterr().err
+    assert run("tile", project, "--allow-few-patients") == 0
+
+
+def test_no_patient_is_refused(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = NativeStore.open(project)
+    for entry in store.images():
+        store.set_image_metadata(entry.id, {"patient": None})
+    assert run("tile", project) == 3
+    assert "patient is not known" in capsys.readouterr().err
+
+
+def test_a_damaged_data_file_is_never_an_empty_image(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = sorted(project.glob("data/*/data.qpdata"))[0]
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    before = files(project / "data")
+    for command in ("pull", "tile"):
+        assert run(command, project) == 6
+        assert "entry 1" in capsys.readouterr().err
+    assert run("push", project) == 6
+    assert "entry 1" in capsys.readouterr().err
+    assert files(project / "data") == before
