@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..progress import Reporter
-from .main import PROJECT, cli, common
+from .main import PROJECT, breaking_lock, cli, common
 
 if TYPE_CHECKING:
     from ..evaluation.metrics import Score
@@ -79,24 +79,28 @@ def init(project: Path, as_json: bool, reporter: Reporter) -> None:  # noqa: ARG
     default="annotations",
     help="all: detections, cells, tiles and cores too.",
 )
+@breaking_lock
 @common
-def pull(project: Path, out: Path | None, objects: str, as_json: bool, reporter: Reporter) -> None:
+def pull(
+    project: Path,
+    out: Path | None,
+    objects: str,
+    break_lock: bool,
+    as_json: bool,
+    reporter: Reporter,
+) -> None:
     """Take the annotations out as GeoJSON, one file per image. Writes nothing into QuPath's files."""
-    from ..ledger import ProjectLock
     from ..steps.project import Project
-    from ..sync import pull as run
+    from ..steps.pull import pull as run
     from . import console
 
-    opened = Project.open(project)
-    with ProjectLock(opened.workspace.lock_file):
-        result = run(
-            opened.store,
-            opened.workspace,
-            opened.settings,
-            out=out,
-            every_kind=objects == "all",
-            reporter=reporter,
-        )
+    result = run(
+        Project.open(project),
+        out=out,
+        every_kind=objects == "all",
+        break_lock=break_lock,
+        reporter=reporter,
+    )
     if as_json:
         console.print_json(result.as_dict())
         return
@@ -116,7 +120,7 @@ def pull(project: Path, out: Path | None, objects: str, as_json: bool, reporter:
 @click.argument("project", type=PROJECT)
 @click.option("--out", type=PROJECT, help="Folder of the dataset.")
 @click.option("--allow-few-patients", is_flag=True, help="Accept fewer than three patients.")
-@click.option("--break-lock", is_flag=True, help="Take the project lock whoever holds it.")
+@breaking_lock
 @common
 def tile(
     project: Path,
@@ -282,7 +286,7 @@ def detect(
 @click.argument("detections", type=PROJECT, required=False)
 @click.option("--dry-run", is_flag=True, help="Say what would be written, write nothing.")
 @click.option("--while-qupath-runs", is_flag=True, help="This project is not open in it.")
-@click.option("--break-lock", is_flag=True, help="Take the project lock whoever holds it.")
+@breaking_lock
 @common
 def push(
     project: Path,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -23,20 +24,20 @@ from rich.table import Table
 
 from ..progress import SILENT, Reporter, Task
 
+LOG_EVERY_SECONDS = 15.0
+
 OUT = Console(highlight=False)
 ERR = Console(stderr=True, highlight=False)
 
 
 class RichReporter:
-    """Progress bars on standard error; without a terminal, a line when a task begins and ends."""
+    """Progress bars on standard error; without a terminal, a line now and then."""
 
     @contextmanager
     def task(self, description: str, total: float | None) -> Iterator[Task]:
         """Show a bar while the block runs."""
         if not ERR.is_terminal:
-            ERR.print(f"{description} ...")
-            yield _Unseen()
-            ERR.print(f"{description}: done")
+            yield _Lines(description, total)
             return
         columns = (
             SpinnerColumn(),
@@ -71,9 +72,32 @@ class _Bar:
             self._progress.update(self._task_id, advance=steps, note=note.replace("[", r"\["))
 
 
-class _Unseen:
+class _Lines:
+    """For log files: a line when a task begins, when it ends, and now and then between."""
+
+    def __init__(self, description: str, total: float | None) -> None:
+        self._description = description
+        self._total = total
+        self._done = 0.0
+        self._started = self._told = time.monotonic()
+        self._tell("...")
+
     def advance(self, steps: float = 1, *, note: str | None = None) -> None:
-        """A log file needs no bar."""
+        """Say how far it is, if the last word is a while ago."""
+        self._done += steps
+        now = time.monotonic()
+        if self._total and self._done >= self._total - 1e-6:
+            self._tell(f"done in {now - self._started:.0f} s")
+            self._total = None
+        elif now - self._told >= LOG_EVERY_SECONDS:
+            share = (
+                f"{100 * self._done / self._total:.0f} %" if self._total else f"{self._done:.0f}"
+            )
+            self._tell(share + (f", {note}" if note else ""))
+
+    def _tell(self, text: str) -> None:
+        self._told = time.monotonic()
+        ERR.print(f"{self._description}: {text}", markup=False, soft_wrap=True)
 
 
 def reporter(*, quiet: bool) -> Reporter:

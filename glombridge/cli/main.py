@@ -33,6 +33,11 @@ def common(command: Callable[..., Any]) -> Callable[..., Any]:
     return wrapper
 
 
+breaking_lock = click.option(
+    "--break-lock", is_flag=True, help="Take the project lock whoever holds it."
+)
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="glombridge")
 @click.option("-v", "--verbose", count=True, help="More of the log; twice for all of it.")

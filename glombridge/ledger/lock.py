@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import time
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -25,11 +26,13 @@ class ProjectLock:
     Args:
         path: the lock file; its folder is made if missing.
         break_lock: take the lock whoever holds it.
+        wait_seconds: how long to wait for it before refusing.
     """
 
-    def __init__(self, path: Path, *, break_lock: bool = False) -> None:
+    def __init__(self, path: Path, *, break_lock: bool = False, wait_seconds: float = 0) -> None:
         self.path = path
         self.break_lock = break_lock
+        self.wait_seconds = wait_seconds
         self._held = False
 
     def __enter__(self) -> ProjectLock:
@@ -39,6 +42,18 @@ class ProjectLock:
             ProtectedError: somebody else holds it.
             MachineError: the folder cannot be written.
         """
+        deadline = time.monotonic() + self.wait_seconds
+        while True:
+            try:
+                self._take()
+            except ProtectedError:
+                if time.monotonic() >= deadline:
+                    raise
+                time.sleep(0.2)
+            else:
+                return self
+
+    def _take(self) -> None:
         me = psutil.Process()
         owner = {
             "host": socket.gethostname(),
@@ -65,7 +80,6 @@ class ProjectLock:
             msg = f"cannot create the project lock {self.path}: {error.strerror or error}"
             raise MachineError(msg) from error
         self._held = True
-        return self
 
     def __exit__(
         self,

@@ -5,13 +5,18 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ..errors import InputError, MachineError
 from ..qupath.saving import atomic_write
 from ..settings import Settings, load_settings, render_settings
 from .history import History
+from .lock import ProjectLock
 
 FOLDER_NAME = "glombridge"
+
+RECORD_WAIT_SECONDS = 60.0
+"""A push of a large project holds the lock for seconds; hours of training must not fail on that."""
 
 
 @dataclass(frozen=True)
@@ -117,6 +122,43 @@ class Workspace:
         Names are given in order and never reused while their folder or a newer one exists.
         """
         return parent / f"{kind}-{self._last_number(parent, kind) + 1:03d}"
+
+    def claim_run(self, parent: Path, kind: str, *, suffix: str = "") -> Path:
+        """Make the next run folder; two processes never get the same one.
+
+        Args:
+            parent: folder of the runs.
+            kind: as in :meth:`new_run`.
+            suffix: appended to the folder made, for example ``.partial`` for one that is renamed
+                when it is complete.
+
+        Raises:
+            MachineError: it cannot be made.
+        """
+        number = self._last_number(parent, kind) + 1
+        try:
+            parent.mkdir(parents=True, exist_ok=True)
+            while True:
+                folder = parent / f"{kind}-{number:03d}{suffix}"
+                try:
+                    folder.mkdir()
+                except FileExistsError:
+                    number += 1
+                else:
+                    return folder
+        except OSError as error:
+            msg = f"cannot make a folder in {parent}: {error.strerror or error}"
+            raise MachineError(msg) from error
+
+    def record(self, event: str, **values: Any) -> None:
+        """Append to the history from outside the project lock.
+
+        Raises:
+            ProtectedError: somebody held the lock all the while.
+            MachineError: the history cannot be written.
+        """
+        with ProjectLock(self.lock_file, wait_seconds=RECORD_WAIT_SECONDS):
+            self.history.append(event, **values)
 
     def latest_run(
         self, parent: Path, kind: str, *, containing: str = "manifest.json"

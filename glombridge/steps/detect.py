@@ -16,7 +16,15 @@ from ..detection.boxes import Boxes
 from ..detection.detector import Detector
 from ..detection.pipeline import SlideDetections, detect_slide
 from ..detection.stitch import stitch
-from ..errors import DamagedFileError, GlombridgeError, InputError, PartlyDoneError
+from ..errors import (
+    DamagedFileError,
+    GlombridgeError,
+    InputError,
+    MachineError,
+    PartlyDoneError,
+    ProtectedError,
+)
+from ..filenames import safe_name
 from ..frames import Frame
 from ..geojson_codec import write_geojson
 from ..ledger.history import utc_now
@@ -26,11 +34,11 @@ from ..progress import SILENT, Reporter
 from ..provenance import BOX, CONFIDENCE, PROPOSED
 from ..qupath.store import ImageEntry
 from ..slides.reader import fingerprint
-from ..sync.names import safe_name
 from ..sync.push import Proposals, newest_detections
 from .evaluate import check_classes, load_run
 from .project import Project, spec_from
 
+PARTIAL = ".partial"
 FALLBACK_CONFIDENCE = 0.25
 """Used, and said so, when nobody has chosen a threshold on validation slides."""
 
@@ -128,11 +136,8 @@ def detect(
     )
     check_classes(project, detector)
     spec = spec_from(manifest)
-    folder = out or project.workspace.new_run(project.workspace.detections, "detect")
-    partial = folder.with_name(folder.name + ".partial")
-    if partial.exists():
-        shutil.rmtree(partial)
-    partial.mkdir(parents=True)
+    partial = _begin(project, out)
+    folder = partial.with_name(partial.name.removesuffix(PARTIAL))
     done: list[DetectedImage] = []
     failed: list[tuple[str, str]] = []
     prints: dict[int, str] = {}
@@ -176,7 +181,7 @@ def detect(
     )
     partial.rename(folder)
     result = DetectResult(folder, run, confidence, source, tuple(done), tuple(failed))
-    project.workspace.history.append(
+    project.workspace.record(
         "detect",
         run=run,
         weights_sha256=manifest["weights"]["sha256"],
@@ -256,6 +261,24 @@ def _part(project: Project, entry: ImageEntry, parts: dict[str, Any]) -> str | N
         return None
     part = parts.get(project.patient(entry))
     return str(part) if part else None
+
+
+def _begin(project: Project, out: Path | None) -> Path:
+    """The folder a run is written into before it gets its own name."""
+    if out is None:
+        return project.workspace.claim_run(project.workspace.detections, "detect", suffix=PARTIAL)
+    if out.exists():
+        msg = f"{out} is there already; give --out a folder to be made"
+        raise ProtectedError(msg)
+    partial = out.with_name(out.name + PARTIAL)
+    try:
+        if partial.exists():
+            shutil.rmtree(partial)
+        partial.mkdir(parents=True)
+    except OSError as error:
+        msg = f"cannot make {partial}: {error.strerror or error}"
+        raise MachineError(msg) from error
+    return partial
 
 
 def _threshold(project: Project, weights: Path, given: float | None) -> tuple[float, str]:

@@ -171,7 +171,7 @@ def evaluate(
         document = {**result.as_dict(), "finished": utc_now(), "environment": environment()}
         write_json(run / "evaluation.json", document)
         write_json(run / "operating_point.json", document["operating_point"])
-    project.workspace.history.append(
+    project.workspace.record(
         "evaluate",
         run=result.run,
         weights_sha256=sha256_of(file),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,11 +31,16 @@ def train(
     if dataset is None:
         msg = f"project {workspace.project_folder} has no dataset. Run 'glombridge tile' first."
         raise InputError(msg)
-    run = workspace.new_run(workspace.runs, "train")
-    result = train_on(
-        dataset, run, options or options_of(project), cache=workspace.cache, reporter=reporter
-    )
-    workspace.history.append(
+    run = workspace.claim_run(workspace.runs, "train")
+    try:
+        result = train_on(
+            dataset, run, options or options_of(project), cache=workspace.cache, reporter=reporter
+        )
+    except BaseException:
+        with suppress(OSError):
+            run.rmdir()  # refused before it began: nothing in it
+        raise
+    workspace.record(
         "train",
         run=run.name,
         weights_sha256=result.sha256,

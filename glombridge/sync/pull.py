@@ -12,6 +12,7 @@ from typing import Any
 from shapely.geometry.base import BaseGeometry
 
 from ..errors import GlombridgeError, PartlyDoneError
+from ..filenames import safe_name
 from ..geojson_codec import dump_objects
 from ..ledger import Workspace
 from ..ledger.history import utc_now
@@ -21,7 +22,6 @@ from ..progress import SILENT, Reporter
 from ..qupath.saving import atomic_write
 from ..qupath.store import ImageEntry, ProjectStore
 from ..settings import Settings
-from .names import safe_name
 from .roles import LabelledObject, Roles, assign_roles, searched_area
 
 __all__ = ["ImageAnnotations", "LabelledObject", "Pull", "pull", "read_annotations"]

@@ -18,6 +18,7 @@ from shapely.geometry import Polygon
 from shapely.geometry.base import BaseGeometry
 
 from ..errors import GlombridgeError, MachineError
+from ..filenames import safe_name
 from ..slides.reader import RgbArray, Slide
 from ..slides.strips import Region, read_regions
 from ..slides.tissue import tissue_mask
@@ -27,9 +28,7 @@ from .labels import label_tiles, labelled_objects, yolo_lines
 from .selection import ChosenTile, choose_tiles
 
 _PENDING_TILES = 8  # bounds memory where the disk is slower than the slide
-_NAME_LIMIT = 100  # characters of a slide's name in a file name; file systems allow 255 in all
 _SLIDE_SUFFIX = re.compile(r"(?i)\.(svs|tiff?|ndpi|mrxs|scn|bif|vms|vmu|svslide|dcm|czi|isyntax)$")
-_WINDOWS_DEVICES = re.compile(r"(?i)^(con|prn|aux|nul|com\d|lpt\d)(\.|$)")
 
 
 @dataclass(frozen=True)
@@ -138,7 +137,7 @@ def file_prefixes(jobs: Sequence[SlideJob]) -> list[str]:
     Images that share a name (also where only case differs, which Windows does not see) get their
     entry id appended.
     """
-    names = [_safe_name(job.image_name) for job in jobs]
+    names = [_prefix(job.image_name) for job in jobs]
     count = Counter(name.casefold() for name in names)
     unique = [
         name if count[name.casefold()] == 1 else f"{name}-{job.entry_id}"
@@ -223,12 +222,10 @@ def _position(tile: TileBox, job: SlideJob, spec: TileSpec) -> str:
     return f"__x{x}_y{y}_mpp{'unknown' if mpp is None else f'{mpp:.4g}'}"
 
 
-def _safe_name(image_name: str) -> str:
+def _prefix(image_name: str) -> str:
     stem = _SLIDE_SUFFIX.sub("", image_name)
-    safe = re.sub(r"[^A-Za-z0-9._-]+", "_", stem).strip("._") or "slide"
-    if _WINDOWS_DEVICES.match(safe):
-        safe = f"_{safe}"
-    if safe != stem or len(safe) > _NAME_LIMIT:
-        # Two names may become one when made safe; a few characters of the real one keep them apart.
-        safe = f"{safe[:_NAME_LIMIT]}-{hashlib.sha256(image_name.encode()).hexdigest()[:6]}"
-    return safe
+    safe = safe_name(stem)
+    if safe == stem:
+        return safe
+    # Two names may become one when made safe; a few characters of the real one keep them apart.
+    return f"{safe}-{hashlib.sha256(image_name.encode()).hexdigest()[:6]}"

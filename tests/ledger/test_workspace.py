@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from concurrent import futures
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from glombridge.errors import InputError, MachineError
-from glombridge.ledger import Workspace
+from glombridge.ledger import ProjectLock, Workspace
 from glombridge.settings import Settings
 
 
@@ -64,3 +66,20 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "glombridge").write_text("a file in the way")
     with pytest.raises(MachineError):
         Workspace(tmp_path).create(Settings())
+
+
+def test_two_claims_never_get_one_folder(workspace: Workspace) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        claims = list(pool.map(lambda _: workspace.claim_run(workspace.runs, "train"), range(40)))
+    assert len(set(claims)) == 40
+    assert all(c.is_dir() for c in claims)
+
+
+def test_a_record_waits_for_the_lock(workspace: Workspace) -> None:
+    with ProjectLock(workspace.lock_file), ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(workspace.record, "train", run="train-001")
+        with pytest.raises(futures.TimeoutError):
+            waiting.result(0.3)
+        workspace.lock_file.unlink()  # as when the other one is done
+        waiting.result(5)
+    assert [e["event"] for e in workspace.history.events()] == ["train"]

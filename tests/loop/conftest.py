@@ -18,9 +18,7 @@ def network_calls() -> list[str]:
 
 
 @pytest.fixture(scope="session")
-def walked(
-    tmp_path_factory: pytest.TempPathFactory, network_calls: list[str]
-) -> DemoResult:
+def walked(tmp_path_factory: pytest.TempPathFactory, network_calls: list[str]) -> DemoResult:
     folder = tmp_path_factory.mktemp("walked") / "demo"
 
     def attempt(name: str) -> Any:
@@ -34,5 +32,4 @@ def walked(
         patch.setattr(socket.socket, "connect", attempt("connect"))
         patch.setattr(socket.socket, "connect_ex", attempt("connect_ex"))
         patch.setattr(socket, "getaddrinfo", attempt("getaddrinfo"))
-        result = run_demo(folder, seed=5, options=TINY_STUDY, settings=tiny_settings(5))
-    return result
+        return run_demo(folder, seed=5, options=TINY_STUDY, settings=tiny_settings(5))

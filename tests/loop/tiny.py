@@ -26,7 +26,9 @@ def tiny_settings(seed: int) -> Settings:
     settings = demo_settings(seed)
     return settings.model_copy(
         update={
-            "train": settings.train.model_copy(update={"epochs": 40, "batch": 4, "learning_rate": 0.004}),
+            "train": settings.train.model_copy(
+                update={"epochs": 40, "batch": 4, "learning_rate": 0.004}
+            ),
             "evaluate": settings.evaluate.model_copy(update={"target": "recall"}),
         }
     )

@@ -10,11 +10,11 @@ import shapely
 from small_project import SPACE, SmallProject, annotation
 
 from glombridge.errors import PartlyDoneError
+from glombridge.filenames import safe_name
 from glombridge.geojson_codec import load_objects
 from glombridge.objects import ObjectKind, Outline, SlideObject
 from glombridge.settings import ProjectSettings, Settings
 from glombridge.sync import pull
-from glombridge.sync.names import safe_name
 from glombridge.sync.roles import assign_roles, searched_area
 
 BOX = (100.0, 100.0, 200.0, 200.0)
@@ -137,6 +137,7 @@ def test_one_damaged_image_stops_the_pull_by_name(project: SmallProject) -> None
         ("../../etc/passwd", "etc_passwd"),
         ("a b\n#ü%.tif", "a_b_ü_.tif"),
         ("...", "image"),
+        ("con.svs", "_con.svs"),
         ("x" * 300, "x" * 80),
     ],
 )

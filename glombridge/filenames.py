@@ -6,6 +6,7 @@ import re
 import unicodedata
 
 MAX_LENGTH = 80
+_WINDOWS_DEVICES = re.compile(r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\.|$)")
 
 
 def safe_name(name: str) -> str:
@@ -15,4 +16,5 @@ def safe_name(name: str) -> str:
     separators and control characters among them, becomes ``_``. Not unique: add an id.
     """
     text = re.sub(r"[^\w.\-]+", "_", unicodedata.normalize("NFC", name))
-    return text.strip("._-")[:MAX_LENGTH] or "image"
+    safe = text.strip("._-")[:MAX_LENGTH] or "image"
+    return f"_{safe}" if _WINDOWS_DEVICES.match(safe) else safe
