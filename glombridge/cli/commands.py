@@ -451,7 +451,7 @@ def show_push(result: PushResult) -> None:
     verb = "would be pushed" if result.dry_run else "pushed"
     console.table(
         f"{result.run} {verb}",
-        ["image", "added", "there already", "a human's", "rejected before", "deleted before"],
+        ["image", "added", "there already", "a human's", "rejected", "deleted"],
         rows,
     )
 
