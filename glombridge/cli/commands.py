@@ -398,6 +398,8 @@ def show_tiles(result: TileResult) -> None:
     ]
     columns = ["part", "patients", "tiles", *(f"{n} labels" for n in names)]
     console.table(f"dataset {result.dataset.folder}", columns, rows)
+    if result.searched == "annotated-images":
+        console.line("assumed: in each image with an annotation, every object has been marked")
     broken = sum(len(ids) for ids in result.dataset.not_whole.values())
     if broken:
         console.line(

@@ -28,6 +28,7 @@ class TileResult:
     dataset: DatasetResult
     pull: Pull
     parts: dict[str, Part]
+    searched: str
 
     def as_dict(self) -> dict[str, Any]:
         """For ``--json``."""
@@ -35,6 +36,7 @@ class TileResult:
             "dataset": str(self.dataset.folder),
             "pull": self.pull.folder.name if self.pull.folder else None,
             "patients": self.parts,
+            "searched": self.searched,
             "tiles": dict(self.dataset.tiles),
             "objects": {part: dict(n) for part, n in self.dataset.objects.items()},
             "not_whole_in_any_tile": {k: list(v) for k, v in self.dataset.not_whole.items()},
@@ -79,7 +81,12 @@ def tile(
             tiles=dict(dataset.tiles),
         )
     failed = [*failed, *dataset.failed]
-    result = TileResult(dataset, pulled, {p: parts[p] for p in sorted(set(patients.values()))})
+    result = TileResult(
+        dataset,
+        pulled,
+        {p: parts[p] for p in sorted(set(patients.values()))},
+        settings.project.searched,
+    )
     if failed:
         lines = "\n".join(f"  image {name!r}: {why}" for name, why in failed)
         msg = f"{len(failed)} of {len(images)} slides were not cut; the others are in {folder}:\n{lines}"

@@ -142,10 +142,6 @@ def push(
     lock = ProjectLock(workspace.lock_file, break_lock=break_lock)
     with _NoLock() if dry_run else lock, reporter.task("push", len(proposals)) as task:
         pushed_before = _pushed_before(workspace)
-        if not dry_run and proposals:
-            names = sorted({int(c) for p in proposals for c in p.class_index})
-            classes = [settings.proposed_class(settings.class_names[i]) for i in names]
-            store.add_classes([PathClass(c.names, PROPOSED_COLOR) for c in classes])
         for wanted in sorted(proposals, key=lambda p: p.entry_id):
             entry = entries[wanted.entry_id]
             try:
@@ -161,6 +157,8 @@ def push(
                 )
                 plans.append(plan)
                 if plan.add and not dry_run:
+                    classes = {o.path_class for o in plan.add if o.path_class}
+                    store.add_classes(sorted(classes, key=str))
                     # The project first, then the record: a kill in between leaves proposals that
                     # say themselves what they are. The other way round, the record would hold
                     # objects that look as if a human had deleted them.
