@@ -16,9 +16,9 @@ SEEDS = [0, 1, 7, 123456789]
 @pytest.mark.parametrize("seed", SEEDS)
 def test_default_study_has_the_promised_slides(seed: int) -> None:
     plans = plan_study(seed)
-    assert len(plans) == 12
-    assert sum(p.annotated for p in plans) == 8
-    assert len({p.patient for p in plans if p.annotated}) == 6
+    assert len(plans) == 17
+    assert sum(p.annotated for p in plans) == 13
+    assert len({p.patient for p in plans if p.annotated}) == 9
     assert len({p.patient for p in plans if not p.annotated}) == 2
     assert set(Counter(p.patient for p in plans).values()) <= {1, 2, 3}
     assert len({p.name for p in plans}) == len(plans)
