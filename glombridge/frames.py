@@ -3,8 +3,8 @@
 Three frames are in use, all with x to the right and y down:
 
 - *QuPath px*: pixels of the full-resolution image in QuPath; every outline is in them.
-- *level-0 px*: OpenSlide's level 0. QuPath crops to ``openslide.bounds-*``, so its (0, 0) can lie
-  elsewhere; the step between pixels is the same.
+- *level-0 px*: OpenSlide's level 0. QuPath crops to ``openslide.bounds-*``, and may turn, mirror
+  and crop an image, so its (0, 0) and its axes can lie elsewhere; a pixel is a pixel in both.
 - *target px*: QuPath px scaled to a wanted resolution, (0, 0) at QuPath's (0, 0).
 """
 
@@ -19,6 +19,16 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .errors import InputError, UsageError
+from .placement import (
+    PLAIN,
+    Box,
+    CropOutsideError,
+    InexactTransformError,
+    Placement,
+    Turn,
+    placed_through,
+    why_not,
+)
 
 if TYPE_CHECKING:  # the project store stands further down the road; only its entry type is named
     from .qupath.store import ImageEntry
@@ -39,6 +49,8 @@ class Frame:
         mpp_x, mpp_y: µm per QuPath px, ``None`` = unknown. Both are known or neither.
         offset_x_px, offset_y_px: level-0 px at which QuPath's (0, 0) lies.
         notes: what a reader of a report should know, one sentence each.
+        turn: how QuPath's axes lie on those of level 0.
+        visible: level-0 px that the image shows, the rest of it is empty; ``None`` = all of it.
     """
 
     image_name: str
@@ -49,6 +61,49 @@ class Frame:
     offset_x_px: int = 0
     offset_y_px: int = 0
     notes: tuple[str, ...] = ()
+    turn: Turn = PLAIN
+    visible: Box | None = None
+
+    @classmethod
+    def at(
+        cls, image_name: str, placement: Placement, mpp_x: float | None, mpp_y: float | None
+    ) -> Frame:
+        """The frame of an image placed on a slide.
+
+        Args:
+            image_name: for messages.
+            placement: the image's place.
+            mpp_x: µm per level-0 px along x of level 0, ``None`` = unknown.
+            mpp_y: µm per level-0 px along y of level 0, ``None`` = unknown.
+        """
+        if placement.turn.swaps:
+            mpp_x, mpp_y = mpp_y, mpp_x
+        whole = placement.box_to_level0(Box(0, 0, placement.width, placement.height))
+        return cls(
+            image_name,
+            placement.width,
+            placement.height,
+            mpp_x,
+            mpp_y,
+            placement.x,
+            placement.y,
+            turn=placement.turn,
+            visible=None if placement.visible == whole else placement.visible,
+        )
+
+    @property
+    def visible_level0(self) -> Box:
+        """Level-0 px that the image shows."""
+        if self.visible is not None:
+            return self.visible
+        left, top, right, bottom = self.turn.box(Box(0, 0, self.width_px, self.height_px))
+        x, y = self.offset_x_px, self.offset_y_px
+        return Box(left + x, top + y, right + x, bottom + y)
+
+    @property
+    def turned_offset_px(self) -> tuple[int, int]:
+        """Where QuPath's (0, 0) lies in level 0 turned, about its own (0, 0), into QuPath's axes."""
+        return self.turn.inverse.point(self.offset_x_px, self.offset_y_px)
 
     def require_mpp(self) -> tuple[float, float]:
         """µm per QuPath px along x and y.
@@ -99,11 +154,16 @@ class Frame:
 
     def to_level0(self, xy_px: ArrayLike) -> NDArray[np.float64]:
         """QuPath px, shape (..., 2), to level-0 px."""
-        return np.asarray(xy_px, float) + self._offset
+        turned: NDArray[np.float64] = np.asarray(xy_px, float) @ self.turn.matrix.T
+        return turned + self._offset
 
     def from_level0(self, level0_xy: ArrayLike) -> NDArray[np.float64]:
         """Level-0 px, shape (..., 2), to QuPath px."""
-        return np.asarray(level0_xy, float) - self._offset
+        # The inverse of a turn is its transpose.
+        turned: NDArray[np.float64] = (
+            np.asarray(level0_xy, float) - self._offset
+        ) @ self.turn.matrix
+        return turned
 
     @property
     def _offset(self) -> NDArray[np.float64]:
@@ -149,15 +209,9 @@ def frame_of(entry: ImageEntry, slide_properties: Mapping[str, str]) -> Frame:
         slide_properties: ``OpenSlide.properties`` of its file.
 
     Raises:
-        InputError: the image is transformed (rotated, cropped, ...), or is not of the slide's size.
+        InputError: the image is changed in a way that is no turn, flip, move or crop by whole
+            pixels, or is not of the slide's size.
     """
-    if entry.transforms:
-        msg = (
-            f"image {entry.name!r} is not the plain slide: QuPath shows it "
-            f"{' and '.join(entry.transforms)}, which glombridge does not support yet. Add the "
-            "slide to the project once more without that change, or leave this image out."
-        )
-        raise InputError(msg)
     frame = _placed(entry, slide_properties)
     mpp_x, mpp_y = _positive(entry.mpp_x), _positive(entry.mpp_y)
     if mpp_x is None or mpp_y is None:
@@ -187,22 +241,59 @@ def check_mpp(mpp: float) -> None:
 
 
 def _placed(entry: ImageEntry, properties: Mapping[str, str]) -> Frame:
-    cropped = frame_of_slide(entry.name, properties)
-    if entry.width is None or entry.height is None:
-        return cropped
-    size = (entry.width, entry.height)
-    if size == (cropped.width_px, cropped.height_px):
-        return cropped
+    _check_transforms(entry)
+    bounds = _bounds(entry.name, properties)
     # Bio-Formats, and OpenSlide in QuPath with --no-crop, show the whole level 0.
-    full = _level0_size(entry.name, properties)
-    if size == full:
-        return replace(cropped, width_px=full[0], height_px=full[1], offset_x_px=0, offset_y_px=0)
-    msg = (
-        f"image {entry.name!r} is {size[0]} x {size[1]} px in the project, but its slide file is "
-        f"{cropped.width_px} x {cropped.height_px} px. Is it another file or another series under "
-        "the same name? Check the path in QuPath: Project > Check URIs."
+    readers = dict.fromkeys([bounds, (0, 0, *_level0_size(entry.name, properties))])
+    found, sizes = [], []
+    outside: CropOutsideError | None = None
+    for reader in readers:
+        try:
+            placement = placed_through(Placement.of_slide(*reader), entry.geometry)
+        except CropOutsideError as error:
+            outside = error
+            continue
+        except InexactTransformError as error:
+            raise _refusal(entry, str(error)) from error
+        sizes.append(f"{placement.width} x {placement.height}")
+        is_source = entry.source_size in (None, reader[2:]) or not entry.geometry
+        if is_source and (entry.width or placement.width, entry.height or placement.height) == (
+            placement.width,
+            placement.height,
+        ):
+            found.append(placement)
+    if outside is not None and not sizes:
+        raise _refusal(entry, str(outside)) from outside
+    if not found:
+        width, height = (entry.width, entry.height) if entry.width else entry.source_size or (0, 0)
+        msg = (
+            f"image {entry.name!r} is {width} x {height} px in the project, but its "
+            f"slide file is {sizes[0]} px. Is it another file or another series under the same "
+            "name? Check the path in QuPath: Project > Check URIs."
+        )
+        raise InputError(msg)
+    if len(found) > 1 and entry.geometry:
+        reason = "does not say whether it is counted from the slide's bounds or its full level 0"
+        raise _refusal(entry, reason)
+    mpp_x, mpp_y = _slide_mpp(properties)
+    return Frame.at(entry.name, found[0], mpp_x, mpp_y)
+
+
+def _check_transforms(entry: ImageEntry) -> None:
+    for kind in entry.transforms:
+        reason = why_not(kind)
+        if reason is not None:
+            raise _refusal(entry, reason, kind)
+    if tuple(step.kind for step in entry.geometry) != entry.transforms:
+        raise _refusal(entry, "does not say how")
+
+
+def _refusal(entry: ImageEntry, reason: str, kind: str | None = None) -> InputError:
+    shown = kind or " and ".join(entry.transforms)
+    return InputError(
+        f"image {entry.name!r} is not the plain slide: QuPath shows it {shown}, and that {reason}. "
+        "Add the slide to the project once more without that change, or leave this image out."
     )
-    raise InputError(msg)
 
 
 def _level0_size(image_name: str, properties: Mapping[str, str]) -> tuple[int, int]:

@@ -29,9 +29,11 @@ class _Section(BaseModel):
 class ProjectSettings(_Section):
     """How the project is opened, and where every glomerulus has been marked."""
 
-    store: Literal["native"] = "native"
+    store: Literal["paquo", "native"] = "native"
     searched: Literal["annotated-images", "regions"] = "annotated-images"
     mpp: float | None = Field(default=None, gt=0, le=100)
+    slides: dict[str, str] = {}
+    keep_snapshots: int = Field(default=20, ge=1)
 
 
 class PatientSettings(_Section):
@@ -225,12 +227,19 @@ def render_settings(settings: Settings) -> str:
         *(f"{_toml(name)} = {_toml(aliases)}" for name, aliases in settings.classes.items()),
         "",
         "[project]",
+        '# "paquo": image data is read and written by an installed QuPath. "native": without QuPath.',
         f"store = {_toml(p.store)}",
         '# "annotated-images": an image with any human annotation has been searched completely.',
         '# "regions": only images marked as searched, and areas inside the classes in "regions".',
         f"searched = {_toml(p.searched)}",
         "# Micrometres per pixel of slides whose file and project say nothing.",
         f"mpp = {p.mpp!r}" if p.mpp is not None else "# mpp = 0.25",
+        "# Where slides lie that the project looks for elsewhere: old beginning of the path = new one.",
+        "slides = { " + ", ".join(f"{_toml(k)} = {_toml(v)}" for k, v in p.slides.items()) + " }"
+        if p.slides
+        else '# slides = { "D:\\\\slides" = "/mnt/slides" }',
+        "# Replaced data files kept per image for 'glombridge undo'; older ones are deleted.",
+        f"keep_snapshots = {p.keep_snapshots}",
         "",
         "[patients]",
         '# source = "metadata" (image metadata "key"), "name" ("pattern": a regular expression with',

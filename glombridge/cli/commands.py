@@ -11,12 +11,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..progress import Reporter
-from .main import PROJECT, breaking_lock, cli, common
+from .main import PROJECT, breaking_lock, cli, common, mapping_slides, size_px
 
 if TYPE_CHECKING:
     from ..evaluation.metrics import Score
+    from ..ledger.writes import Write
+    from ..qupath import StoreKind
     from ..steps.detect import DetectResult
+    from ..steps.doctor import DoctorResult
     from ..steps.evaluate import EvaluateResult
+    from ..steps.lint import LintResult
     from ..steps.tile import TileResult
     from ..sync.push import PushResult
     from ..training import TrainResult
@@ -24,13 +28,19 @@ if TYPE_CHECKING:
 
 @cli.command()
 @click.argument("project", type=PROJECT)
+@mapping_slides
 @common
-def status(project: Path, as_json: bool, reporter: Reporter) -> None:  # noqa: ARG001
+def status(
+    project: Path,
+    slides: tuple[str, ...],
+    as_json: bool,
+    reporter: Reporter,  # noqa: ARG001
+) -> None:
     """What is there, and what comes next. Reads no image data."""
     from ..steps.status import status as run
     from . import console
 
-    result = run(project)
+    result = run(project, slides=slides)
     if as_json:
         console.print_json(result.as_dict())
         return
@@ -52,13 +62,24 @@ def status(project: Path, as_json: bool, reporter: Reporter) -> None:  # noqa: A
 
 @cli.command()
 @click.argument("project", type=PROJECT)
+@click.option(
+    "--store",
+    type=click.Choice(["paquo", "native"]),
+    help="How image data is read and written: by an installed QuPath, or without one. "
+    "Default: by QuPath if one is found that is not older than the project.",
+)
 @common
-def init(project: Path, as_json: bool, reporter: Reporter) -> None:  # noqa: ARG001
+def init(
+    project: Path,
+    store: StoreKind | None,
+    as_json: bool,
+    reporter: Reporter,  # noqa: ARG001
+) -> None:
     """Write the settings file of a QuPath project."""
     from ..steps.init import init as run
     from . import console
 
-    result = run(project)
+    result = run(project, store_kind=store)
     if as_json:
         console.print_json(result.as_dict())
         return
@@ -121,12 +142,14 @@ def pull(
 @click.option("--out", type=PROJECT, help="Folder of the dataset.")
 @click.option("--allow-few-patients", is_flag=True, help="Accept fewer than three patients.")
 @breaking_lock
+@mapping_slides
 @common
 def tile(
     project: Path,
     out: Path | None,
     allow_few_patients: bool,
     break_lock: bool,
+    slides: tuple[str, ...],
     as_json: bool,
     reporter: Reporter,
 ) -> None:
@@ -136,7 +159,7 @@ def tile(
     from . import console
 
     result = run(
-        Project.open(project),
+        Project.open(project, slides=slides),
         out=out,
         allow_few_patients=allow_few_patients,
         break_lock=break_lock,
@@ -224,16 +247,24 @@ def train(
 @click.argument("project", type=PROJECT)
 @click.option("--weights", help="Run id or weights file; the newest run by default.")
 @click.option("--device", help="As torch names it: cpu, 0.")
+@mapping_slides
 @common
 def evaluate(
-    project: Path, weights: str | None, device: str | None, as_json: bool, reporter: Reporter
+    project: Path,
+    weights: str | None,
+    device: str | None,
+    slides: tuple[str, ...],
+    as_json: bool,
+    reporter: Reporter,
 ) -> None:
     """Choose the confidence on validation slides and report on test slides, after stitching."""
     from ..steps.evaluate import evaluate as run
     from ..steps.project import Project
     from . import console
 
-    result = run(Project.open(project), weights=weights, device=device, reporter=reporter)
+    result = run(
+        Project.open(project, slides=slides), weights=weights, device=device, reporter=reporter
+    )
     if as_json:
         console.print_json(result.as_dict())
     else:
@@ -248,6 +279,7 @@ def evaluate(
 @click.option("--min-confidence", type=click.FloatRange(0, 1), help="Instead of the stored one.")
 @click.option("--include-test", is_flag=True, help="Images of test patients too.")
 @click.option("--device", help="As torch names it: cpu, 0.")
+@mapping_slides
 @common
 def detect(
     project: Path,
@@ -257,6 +289,7 @@ def detect(
     min_confidence: float | None,
     include_test: bool,
     device: str | None,
+    slides: tuple[str, ...],
     as_json: bool,
     reporter: Reporter,
 ) -> None:
@@ -266,7 +299,7 @@ def detect(
     from . import console
 
     result = run(
-        Project.open(project),
+        Project.open(project, slides=slides),
         weights=weights,
         images=images,
         out=out,
@@ -316,13 +349,119 @@ def push(
         show_push(result)
 
 
+@cli.command()
+@click.argument("project", type=PROJECT, required=False)
+@mapping_slides
+@common
+def doctor(
+    project: Path | None, slides: tuple[str, ...], as_json: bool, reporter: Reporter
+) -> None:
+    """What is installed, found and reachable, here and in a project."""
+    from ..steps.doctor import doctor as run
+    from . import console
+
+    result = run(project, slides=slides, reporter=reporter)
+    if as_json:
+        console.print_json(result.as_dict())
+    else:
+        show_health(result)
+    result.raise_if_ill()
+
+
+@cli.command()
+@click.argument("files", type=PROJECT, nargs=-1, required=True)
+@click.option("--fix", is_flag=True, help="Write NAME.fixed.geojson beside each faulty file.")
+@click.option("--slide", type=PROJECT, help="The slide: what lies off it is a fault.")
+@click.option("--size", callback=size_px, metavar="WxH", help="The slide's size in pixels instead.")
+@common
+def lint(
+    files: tuple[Path, ...],
+    fix: bool,
+    slide: Path | None,
+    size: tuple[int, int] | None,
+    as_json: bool,
+    reporter: Reporter,  # noqa: ARG001
+) -> None:
+    """Check the objects of any QuPath GeoJSON; --fix writes a repaired copy."""
+    from ..errors import InputError
+    from ..steps.lint import lint as run
+    from . import console
+
+    result = run(files, fix=fix, slide=slide, size_px=size)
+    if as_json:
+        console.print_json(result.as_dict())
+    else:
+        show_lint(result)
+    if result.problems:
+        out = "They need a person to decide." if fix else "'--fix' writes a repaired copy."
+        msg = f"{result.problems} problems in {len(files)} files. {out}"
+        raise InputError(msg)
+
+
+@cli.command()
+@click.argument("project", type=PROJECT)
+@click.option("--list", "only_list", is_flag=True, help="Show the writes on record, newest last.")
+@click.option("--write", help="Id of the write; the newest by default.")
+@click.option("--dry-run", is_flag=True, help="Say what would be brought back, write nothing.")
+@click.option("--while-qupath-runs", is_flag=True, help="This project is not open in it.")
+@breaking_lock
+@common
+def undo(
+    project: Path,
+    only_list: bool,
+    write: str | None,
+    dry_run: bool,
+    while_qupath_runs: bool,
+    break_lock: bool,
+    as_json: bool,
+    reporter: Reporter,
+) -> None:
+    """Bring back the data files that the last write replaced."""
+    from ..steps.project import Project
+    from ..steps.undo import list_writes
+    from ..steps.undo import undo as run
+    from . import console
+
+    opened = Project.open(project)
+    if only_list:
+        show_writes(list_writes(opened), as_json=as_json)
+        return
+    result = run(
+        opened,
+        write,
+        dry_run=dry_run,
+        while_qupath_runs=while_qupath_runs,
+        break_lock=break_lock,
+        reporter=reporter,
+    )
+    if as_json:
+        console.print_json(result.as_dict())
+        return
+    would = "would be undone" if dry_run else "undone"
+    console.table(
+        f"{result.write.id} ({result.write.event} of {result.write.run}) {would}",
+        ["image", "entry", "data file"],
+        [[i.name, i.image, i.outcome.value] for i in result.images],
+    )
+    if not result.restored:
+        console.line("nothing to do: it was undone before")
+    if result.before:
+        console.line(f"to go back further: glombridge undo {project} --write {result.before}")
+
+
 @cli.command(name="round")
 @click.argument("project", type=PROJECT)
 @click.option("--device", help="As torch names it: cpu, 0.")
 @click.option("--while-qupath-runs", is_flag=True, help="This project is not open in it.")
+@mapping_slides
 @common
 def round_(
-    project: Path, device: str | None, while_qupath_runs: bool, as_json: bool, reporter: Reporter
+    project: Path,
+    device: str | None,
+    while_qupath_runs: bool,
+    slides: tuple[str, ...],
+    as_json: bool,
+    reporter: Reporter,
 ) -> None:
     """Pull, tile, train, evaluate, detect and push, once."""
     from ..steps.project import Project
@@ -330,7 +469,7 @@ def round_(
     from ..steps.train import options_of
     from . import console
 
-    opened = Project.open(project)
+    opened = Project.open(project, slides=slides)
     options = options_of(opened, device=device) if device else None
     result = walk_round(
         opened,
@@ -455,6 +594,58 @@ def show_push(result: PushResult) -> None:
         f"{result.run} {verb}",
         ["image", "added", "there already", "a human's", "rejected", "deleted"],
         rows,
+    )
+
+
+def show_health(result: DoctorResult) -> None:
+    """One line per check; of sound images only how many there are."""
+    from ..steps.doctor import summary
+    from . import console
+
+    for check in result.checks:
+        way_out = f" -> {check.way_out}" if check.way_out else ""
+        console.line(f"{check.state.value:<8}{check.name}: {check.text}{way_out}")
+    if result.images:
+        console.line(summary(result.images))
+
+
+def show_lint(result: LintResult) -> None:
+    """What is wrong with each object, and what was or can be done."""
+    from . import console
+
+    for file in result.files:
+        if file.result is None:
+            console.line(f"{file.path}: {file.error}")
+            continue
+        for finding in file.result.findings:
+            kind = "note: " if finding.is_note else ""
+            done = finding.done or ("" if finding.is_note else "to be decided by a person")
+            if done and not finding.is_note and file.fixed is None and finding.done:
+                done = f"can be fixed: {done}"
+            arrow = f" -> {done}" if done else ""
+            console.line(f"{file.path}: {finding.where}: {kind}{finding.text}{arrow}")
+        count = f"{len(file.result.faults)} faults, {len(file.result.objects)} objects kept"
+        console.line(f"{file.path}: {count if file.result.faults else 'no faults'}")
+        if file.fixed is not None:
+            console.line(f"{file.path}: repaired copy {file.fixed}")
+            for what in file.result.lost:
+                console.line(f"{file.path}: note: not in the copy: {what}")
+
+
+def show_writes(writes: list[Write], *, as_json: bool) -> None:
+    """The writes on record, for who wants to undo one."""
+    from . import console
+
+    if as_json:
+        console.print_json({"writes": [w.as_dict() for w in writes]})
+        return
+    if not writes:
+        console.line("no write on record")
+        return
+    console.table(
+        "writes on record",
+        ["write", "when", "what", "run", "images", "undone"],
+        [[w.id, w.at, w.event, w.run, len(w.images), "yes" if w.undone else "no"] for w in writes],
     )
 
 

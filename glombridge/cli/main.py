@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import re
 import sys
 from collections.abc import Callable
 from functools import wraps
@@ -17,6 +18,21 @@ from ..components import explain_import_error
 from ..errors import ExitCode, GlombridgeError
 
 PROJECT = click.Path(path_type=Path)
+
+
+def size_px(
+    ctx: click.Context,
+    param: click.Parameter,
+    value: str | None,
+) -> tuple[int, int] | None:
+    """Callback of an option: a width and a height in pixels, written ``40000x30000``."""
+    if value is None:
+        return None
+    match = re.fullmatch(r"([1-9]\d*)[xX×]([1-9]\d*)", value)
+    if match is None:
+        msg = f"{value!r} is no size: write width x height, as 40000x30000"
+        raise click.BadParameter(msg, ctx, param)
+    return int(match[1]), int(match[2])
 
 
 def common(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -35,6 +51,12 @@ def common(command: Callable[..., Any]) -> Callable[..., Any]:
 
 breaking_lock = click.option(
     "--break-lock", is_flag=True, help="Take the project lock whoever holds it."
+)
+mapping_slides = click.option(
+    "--slides",
+    multiple=True,
+    metavar="OLD=NEW",
+    help="Slides whose path begins with OLD lie under NEW; may be given again.",
 )
 
 

@@ -24,9 +24,9 @@ from ..objects import (
     Plane,
     SlideObject,
 )
-from .names import EXTRAS, KIND_NAMES, NOT_FINITE
+from .names import EXTRAS, KIND_NAMES, NOT_FINITE, ROOTS, UUID_TEXT
 
-_KINDS = {
+KINDS = {
     **{name: kind for kind, name in KIND_NAMES.items()},
     "tma_core": ObjectKind.TMA_CORE,
     # QuPath 0.2 put the Java class into the feature's id.
@@ -37,8 +37,8 @@ _KINDS = {
     "TMACoreObject": ObjectKind.TMA_CORE,
     "unknown": ObjectKind.ANNOTATION,
 }
-_ROOTS = frozenset(["root", "PathRootObject"])
-_UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+"""Object types by every name they have been written with."""
+
 _MADE_UP = UUID("5d1f3c8e-2b54-4a39-9c0e-6a7f0d1b8e21")  # namespace of ids for features without one
 
 # What shapely raises for malformed coordinates depends on how they are malformed.
@@ -131,26 +131,26 @@ class FeatureReader:
             name = properties.get(key)
             if name is None:
                 continue
-            if isinstance(name, str) and name in _ROOTS:
+            if isinstance(name, str) and name in ROOTS:
                 return None
-            if isinstance(name, str) and name in _KINDS:
-                return _KINDS[name]
+            if isinstance(name, str) and name in KINDS:
+                return KINDS[name]
             self._tell(where, "object type", name, "read as an annotation, as QuPath does")
             return ObjectKind.ANNOTATION
         if isinstance(raw_id, str):
-            if raw_id in _ROOTS:
+            if raw_id in ROOTS:
                 return None
-            return _KINDS.get(raw_id, ObjectKind.ANNOTATION)
+            return KINDS.get(raw_id, ObjectKind.ANNOTATION)
         return ObjectKind.ANNOTATION
 
     def _id(self, raw_id: object, outline: Outline | None, where: str) -> tuple[UUID, bool]:
-        if isinstance(raw_id, str) and _UUID.fullmatch(raw_id):
+        if isinstance(raw_id, str) and UUID_TEXT.fullmatch(raw_id):
             object_id = UUID(raw_id)
             if object_id not in self._ids:
                 self._ids.add(object_id)
                 return object_id, True
             self._problems.append(f"{where}: id {raw_id} is there twice; given a new one")
-        elif raw_id is not None and not (isinstance(raw_id, str) and raw_id in _KINDS):
+        elif raw_id is not None and not (isinstance(raw_id, str) and raw_id in KINDS):
             self._tell(where, "id", raw_id, "given a new one")
         # Made from place and outline, so that reading a file twice gives the same ids.
         seed = f"{self._count} {'' if outline is None else outline.geometry.wkb_hex}"
@@ -317,7 +317,7 @@ class FeatureReader:
         raw = extras.get("parent")
         if raw is None or parent is not None:
             return parent
-        if isinstance(raw, str) and _UUID.fullmatch(raw):
+        if isinstance(raw, str) and UUID_TEXT.fullmatch(raw):
             return UUID(raw)
         self._tell(where, "parent", raw, "put under the image")
         return None

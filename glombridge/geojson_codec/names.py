@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 from ..objects import Color, ObjectKind
 
@@ -28,3 +29,9 @@ NOT_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
 DEFAULT_CLASS_COLOR = Color(64, 64, 64)
 """QuPath's own for a class without one. QuPath refuses a classification that has no colour."""
+
+ROOTS = frozenset(["root", "PathRootObject"])
+"""Object types of the root, which stands for the image and is no object."""
+
+UUID_TEXT = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+"""The only form of an id that QuPath 0.4 and later keep."""

@@ -6,6 +6,7 @@ import gzip
 import json
 import zlib
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,32 +52,52 @@ def load_objects(text_or_path: str | bytes | Path) -> LoadedObjects:
         InputError: the file is not there, or is JSON but no GeoJSON.
         DamagedFileError: it is cut, or no JSON.
     """
-    source, data = _content(text_or_path)
-    document = _parse(source, data)
     problems: list[str] = []
     unknown: Counter[str] = Counter()
     reader = FeatureReader(problems, unknown)
+    objects: list[SlideObject] = []
+    for number, item in enumerate(raw_features(text_or_path, unknown), 1):
+        where = f"feature {number}"
+        if isinstance(item, dict):
+            objects += reader.read(item, where)
+        else:
+            problems.append(f"{where}: {item}; left out")
+    problems += [
+        f"{what} ({count} times): not known; left out" for what, count in sorted(unknown.items())
+    ]
+    return LoadedObjects(tuple(objects), tuple(problems))
+
+
+def raw_features(
+    text_or_path: str | bytes | Path, unknown: Counter[str]
+) -> Iterator[dict[str, Any] | str]:
+    """The features of a file as they are written; of what is none, a line that says so.
+
+    Args:
+        text_or_path: as for :func:`load_objects`.
+        unknown: counts members around the features that no reader knows.
+
+    Raises:
+        InputError: the file is not there, or is JSON but no GeoJSON.
+        DamagedFileError: it is cut, or no JSON.
+    """
+    source, data = _content(text_or_path)
+    document = _parse(source, data)
     if not _is_geojson(document):
         msg = (
             f"{source} is JSON but no GeoJSON: it should be a FeatureCollection, a list of "
             "features, a feature or a geometry"
         )
         raise InputError(msg)
-    objects: list[SlideObject] = []
-    for number, item in enumerate(_items(document, unknown), 1):
-        where = f"feature {number}"
+    for item in _items(document, unknown):
         if not isinstance(item, dict):
-            problems.append(f"{where}: not an object but {_short(item)}; left out")
+            yield f"not an object but {_short(item)}"
         elif _is_geometry(item):
-            objects += reader.read({"type": "Feature", "geometry": item}, where)
+            yield {"type": "Feature", "geometry": item}
         elif item.get("type") == "Feature" or "geometry" in item:
-            objects += reader.read(item, where)
+            yield item
         else:
-            problems.append(f"{where}: neither feature nor geometry ({_short(item)}); left out")
-    problems += [
-        f"{what} ({count} times): not known; left out" for what, count in sorted(unknown.items())
-    ]
-    return LoadedObjects(tuple(objects), tuple(problems))
+            yield f"neither feature nor geometry ({_short(item)})"
 
 
 def _content(text_or_path: str | bytes | Path) -> tuple[str, bytes]:

@@ -6,6 +6,7 @@ import json
 import os
 import socket
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -92,32 +93,54 @@ class ProjectLock:
             self.path.unlink(missing_ok=True)
 
     def _clear_if_dead(self) -> None:
-        owner = self._owner()
-        if owner is None:
-            state = "cannot be read"
-        elif owner.get("host") != socket.gethostname():
-            state = f"is held by process {owner.get('pid')} on host {owner.get('host')!r}"
-        elif _is_alive(owner):
-            state = f"is held by process {owner.get('pid')} on this host"
-        else:
+        holder = lock_holder(self.path)
+        if holder is None:
+            return
+        if holder.is_dead or self.break_lock:
             self.path.unlink(missing_ok=True)
             return
-        if self.break_lock:
-            self.path.unlink(missing_ok=True)
-            return
-        since = f" since {owner['since']}" if owner and "since" in owner else ""
         msg = (
-            f"project lock {self.path} {state}{since}. Wait until it is done; "
+            f"project lock {self.path} {holder.text}. Wait until it is done; "
             "if that process is gone for certain, give --break-lock."
         )
         raise ProtectedError(msg)
 
-    def _owner(self) -> dict[str, Any] | None:
-        try:
-            owner = json.loads(self.path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return None
-        return owner if isinstance(owner, dict) else None
+
+@dataclass(frozen=True)
+class LockHolder:
+    """Who holds a project lock.
+
+    Attributes:
+        text: ``is held by ...``, to follow the name of the lock.
+        is_dead: whether it is certain that the process has ended; the next writer takes it over.
+    """
+
+    text: str
+    is_dead: bool
+
+
+def lock_holder(path: Path) -> LockHolder | None:
+    """Who holds a lock, ``None`` if nobody does. Takes and changes nothing."""
+    if not path.exists():
+        return None
+    owner = _owner(path)
+    if owner is None:
+        return LockHolder("cannot be read", is_dead=False)
+    since = f" since {owner['since']}" if "since" in owner else ""
+    if owner.get("host") != socket.gethostname():
+        text = f"is held by process {owner.get('pid')} on host {owner.get('host')!r}{since}"
+        return LockHolder(text, is_dead=False)
+    if _is_alive(owner):
+        return LockHolder(f"is held by process {owner.get('pid')} on this host{since}", False)
+    return LockHolder(f"was left by process {owner.get('pid')}, which has ended{since}", True)
+
+
+def _owner(path: Path) -> dict[str, Any] | None:
+    try:
+        owner = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return owner if isinstance(owner, dict) else None
 
 
 def _is_alive(owner: dict[str, Any]) -> bool:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import InputError, MachineError
+from ..errors import InputError, MachineError, UsageError
+from ..qupath.locations import SlideMap
 from ..qupath.saving import atomic_write
 from ..settings import Settings, load_settings, render_settings
 from .history import History
@@ -115,6 +117,22 @@ class Workspace:
             InputError: ``init`` was not run, or a setting cannot be.
         """
         return load_settings(self.settings_file)
+
+    def slide_map(self, settings: Settings | None, given: Iterable[str] = ()) -> SlideMap:
+        """Where slides have moved: the maps given on the command line, then the settings'.
+
+        Raises:
+            UsageError: a map given is none.
+            InputError: one in the settings is none.
+        """
+        chosen = SlideMap.parse(given)
+        if settings is None:
+            return chosen
+        try:
+            return chosen + SlideMap.from_settings(settings.project.slides, self.project_folder)
+        except UsageError as error:
+            msg = f"{self.settings_file}: slides in [project]: {error}"
+            raise InputError(msg) from error
 
     def new_run(self, parent: Path, kind: str) -> Path:
         """Path of the next run folder, ``KIND-001`` and so on; it is not created.

@@ -10,6 +10,7 @@ from ..errors import InputError
 from ..objects import CLASS_SEPARATOR, Color, PathClass, check_class_level
 from . import gson
 from .encoding import DEFAULT_CLASS_COLOR
+from .leftovers import remove_leftovers
 from .saving import atomic_write, check_unchanged, folder_for, read_stamped
 from .store import FileStamp
 
@@ -50,6 +51,7 @@ def add_classes(file: Path, classes: Iterable[PathClass]) -> bool:
         return False
     document.setdefault("pathClasses", []).extend(added)
     check_unchanged(file, stamp)
+    remove_leftovers(file.parent)
     with folder_for(file):
         atomic_write(file, gson.dumps(document))
     return True

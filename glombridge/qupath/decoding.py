@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from uuid import UUID, uuid5
 
+import numpy as np
 import shapely
 
 from ..objects import Color, ObjectKind, Outline, PathClass, SlideObject
 from . import descriptors as d
-from .hierarchy import HierarchyNode
+from .hierarchy import DataFile, HierarchyNode
 from .javastream import Content, JavaArray, JavaObject, JavaString
 from .javastream.reader import paused_gc
 from .measurement_decoding import MeasurementDecoder
@@ -31,7 +32,7 @@ _ID_PARTS = re.compile(
 _NAN = float("nan")
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Decoded:
     """One object of a file.
 
@@ -53,7 +54,7 @@ class Decoded:
     repeats_id: bool = False
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class _Parts:
     """Values of one object before the outlines are built."""
 
@@ -61,7 +62,7 @@ class _Parts:
     name: str | None
     color: Color | None
     locked: bool
-    measurements: dict[str, float]
+    measurements: Mapping[str, float]
     metadata: dict[str, str]
     probability: float
     missing: bool
@@ -79,8 +80,31 @@ def decode_tree(root: HierarchyNode, seed: str) -> list[Decoded]:
     Returns:
         One entry per object, in depth-first order, parents first.
     """
-    with paused_gc():
-        return _Decoder(seed).decode(root)
+    with paused_gc(), _quiet():
+        decoder = _Decoder(seed, {})
+        return decoder.build(*decoder.collect(root))
+
+
+def decode_and_forget(
+    file: DataFile, seed: str, classes: Mapping[tuple[str, ...], PathClass]
+) -> list[Decoded]:
+    """As :func:`decode_tree`, for reading only: the graph of the file is given up on the way.
+
+    Args:
+        file: no longer of use afterwards.
+        seed: as in :func:`decode_tree`.
+        classes: by their names, classes to take in place of those of the file.
+    """
+    with paused_gc(), _quiet():
+        decoder = _Decoder(seed, classes)
+        collected = decoder.collect(file.root)
+        file.forget()
+        return decoder.build(*collected)
+
+
+def _quiet() -> np.errstate:
+    """Numbers that are none are reported by object; numpy need not warn of them as well."""
+    return np.errstate(invalid="ignore")
 
 
 def stored_id(metadata: dict[str, str]) -> UUID | None:
@@ -98,14 +122,16 @@ def stored_id(metadata: dict[str, str]) -> UUID | None:
 
 
 class _Decoder:
-    def __init__(self, seed: str) -> None:
+    def __init__(self, seed: str, project: Mapping[tuple[str, ...], PathClass]) -> None:
         self.seed = seed
+        self.project = project
         self.outlines = OutlineBatch()
         self.measurements = MeasurementDecoder()
         self.classes: dict[int, PathClass | None] = {}
         self.texts: dict[int, str] = {}
 
-    def decode(self, root: HierarchyNode) -> list[Decoded]:
+    def collect(self, root: HierarchyNode) -> tuple[list[Decoded], list[_Parts | None]]:
+        """All that needs the graph."""
         nodes = list(root.walk())[1:]
         position = {id(node): i for i, node in enumerate(nodes)}
         metadata, bad_metadata = self._all_metadata(nodes)
@@ -125,17 +151,17 @@ class _Decoder:
                     entry.problem = str(error)
                     parts.append(None)
             found.append(entry)
-        self._finish(found, parts)
-        for entry, values in zip(found, metadata, strict=True):
-            written = stored_id(values)
-            if written is not None and not entry.id_is_stored:
+            written = None if entry.id_is_stored else stored_id(metadata[i])
+            if written is not None:
                 entry.repeats_id = True
                 entry.problem = (
                     entry.problem or f"its id {written} belongs to an earlier object too"
                 )
-        return found
+        return found, parts
 
-    def _finish(self, found: list[Decoded], parts: list[_Parts | None]) -> None:
+    def build(self, found: list[Decoded], parts: list[_Parts | None]) -> list[Decoded]:
+        """Outlines and objects, in bulk."""
+        self.measurements.close()
         outlines = self.outlines.build()
         for entry, values in zip(found, parts, strict=True):
             if values is None:
@@ -166,6 +192,7 @@ class _Decoder:
                 values.missing,
                 entry.id_is_stored,
             )
+        return found
 
     @staticmethod
     def _listed_parent(found: list[Decoded], entry: Decoded) -> UUID | None:
@@ -261,7 +288,10 @@ class _Decoder:
 
     def _path_class(self, node: Content) -> PathClass | None:
         if id(node) not in self.classes:
-            self.classes[id(node)] = decode_path_class(node)
+            decoded = decode_path_class(node)
+            if decoded is not None:
+                decoded = self.project.get(decoded.names, decoded)
+            self.classes[id(node)] = decoded
         return self.classes[id(node)]
 
 

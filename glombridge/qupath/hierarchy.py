@@ -10,8 +10,17 @@ from typing import NoReturn
 from ..errors import DamagedFileError
 from ..objects import ObjectKind
 from . import descriptors as d
-from .javastream import Content, JavaEnum, JavaObject, JavaString, emit_stream, parse_stream
+from .javastream import (
+    ClassDesc,
+    Content,
+    JavaEnum,
+    JavaObject,
+    JavaString,
+    emit_stream,
+    parse_stream,
+)
 from .javastream.nodes import Node
+from .javastream.reader import paused_gc
 
 EOF = "EOF"
 HEADERS = (b"\0\x13Data file version 2", b"\0\x13Data file version 3")
@@ -25,9 +34,10 @@ OBJECT_KINDS = {
 }
 
 _TAIL_SIZE = {ObjectKind.CELL: 5}
+_FORGOTTEN = JavaObject(ClassDesc("", 0, 0), [])
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class HierarchyNode:
     """One object of the hierarchy and where its parts are.
 
@@ -110,13 +120,26 @@ class DataFile:
             for n in stream.contents
             if isinstance(n, JavaEnum) and n.desc.name == d.IMAGE_TYPE
         ]
-        root = locate_objects(hierarchy, name)
+        with paused_gc():
+            root = locate_objects(hierarchy, name)
         image_type = types[0] if types else None
         return cls(name, stream.contents, stream.handles, hierarchy, root, image_type)
 
     def emit(self) -> bytes:
         """The bytes of the file."""
         return emit_stream(self.contents)
+
+    def forget(self) -> None:
+        """Let go of the graph, which takes most of the memory; what was decoded stays.
+
+        Kinds and parents can still be asked, nothing else.
+        """
+        for node in list(self.root.walk()):
+            node.node = _FORGOTTEN
+            node.children.clear()
+        self.hierarchy = _FORGOTTEN
+        self.contents.clear()
+        self.handles.clear()
 
     @property
     def has_stains(self) -> bool:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import struct
-from functools import lru_cache
+from collections.abc import Mapping
 
 from . import descriptors as d
 from .javastream import Content, JavaArray, JavaObject, JavaString
+from .measurement_table import MeasurementTable
 from .outline_decoding import OpaqueError
 
 _LIST_TAGS = (1, 4)
@@ -14,16 +15,19 @@ _LIST_TAGS = (1, 4)
 
 
 class MeasurementDecoder:
-    """Decodes measurement lists; names that objects share are decoded once.
+    """Decodes measurement lists into columns; names that objects share are decoded once.
 
     Values stored with 32 bits stay exactly that: 0.1 reads as 0.10000000149011612.
     """
 
     def __init__(self) -> None:
         self._names: dict[int, tuple[str, ...]] = {}
+        self._tables: dict[tuple[tuple[str, ...], int], MeasurementTable] = {}
 
-    def decode(self, node: JavaObject | None) -> dict[str, float]:
+    def decode(self, node: JavaObject | None) -> Mapping[str, float]:
         """Name to value; the first of two with one name, which is the one QuPath shows.
+
+        To be read after :meth:`close`.
 
         Raises:
             OpaqueError: a list class that is not known, or one that is malformed.
@@ -32,19 +36,24 @@ class MeasurementDecoder:
             return {}
         kind = node.desc.name
         if kind == d.FLOAT_LIST:
-            return self._numeric(node, d.FLOATS, 4, "f")
+            return self._numeric(node, d.FLOATS, 4)
         if kind == d.DOUBLE_LIST:
-            return self._numeric(node, d.DOUBLES, 8, "d")
+            return self._numeric(node, d.DOUBLES, 8)
         if kind == d.DEFAULT_LIST:
-            found: dict[str, float] = {}
-            for item in list_items(node.parts[0][1]):
-                name, value = _measurement(item)
-                found.setdefault(name, value)
-            return found
+            pairs = [_measurement(item) for item in list_items(node.parts[0][1])]
+            names = tuple(name for name, _ in pairs)
+            return self._row(names, 8, struct.pack(f">{len(pairs)}d", *(v for _, v in pairs)))
         msg = f"measurement class {kind} is not known"
         raise OpaqueError(msg)
 
-    def _numeric(self, node: JavaObject, array: str, size: int, code: str) -> dict[str, float]:
+    def close(self) -> None:
+        """Make what was decoded ready to be read."""
+        for table in self._tables.values():
+            table.close()
+        self._tables.clear()
+        self._names.clear()
+
+    def _numeric(self, node: JavaObject, array: str, size: int) -> Mapping[str, float]:
         names = self.names(node.parts[0][2])
         values = node.parts[1][1]
         if not isinstance(values, JavaArray) or values.desc.name != array or values.raw is None:
@@ -53,12 +62,15 @@ class MeasurementDecoder:
         if len(values.raw) < size * len(names):
             msg = f"{len(names)} measurement names for {len(values.raw) // size} values"
             raise OpaqueError(msg)
-        found = dict(zip(names, _unpacker(code, len(names)).unpack_from(values.raw), strict=True))
-        if len(found) < len(names):
-            pairs = zip(names, _unpacker(code, len(names)).unpack_from(values.raw), strict=True)
-            found = dict(reversed(list(pairs)))
-            found = {name: found[name] for name in dict.fromkeys(names)}
-        return found
+        return self._row(names, size, values.raw)
+
+    def _row(self, names: tuple[str, ...], size: int, raw: bytes) -> Mapping[str, float]:
+        if not names:
+            return {}
+        table = self._tables.get((names, size))
+        if table is None:
+            table = self._tables[names, size] = MeasurementTable(names, size)
+        return table.add(raw)
 
     def names(self, node: Content) -> tuple[str, ...]:
         """The texts of a list of names.
@@ -110,11 +122,6 @@ def _measurement(node: Content) -> tuple[str, float]:
             return name.text, struct.unpack(">d" if len(raw) == 8 else ">f", raw)[0]
     msg = f"a measurement of an unknown kind ({node!r})"
     raise OpaqueError(msg)
-
-
-@lru_cache(maxsize=256)
-def _unpacker(code: str, count: int) -> struct.Struct:
-    return struct.Struct(f">{count}{code}")
 
 
 def _int(raw: Content = None) -> int:

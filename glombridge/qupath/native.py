@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,10 +10,11 @@ from pathlib import Path
 from ..errors import InputError, ProtectedError
 from ..objects import Color, PathClass, SlideObject
 from .classes_file import add_classes, read_classes
-from .decoding import decode_tree
+from .decoding import decode_and_forget
 from .editing import FileEditor
 from .hierarchy import DataFile
-from .locations import resolve_slide
+from .javastream.reader import paused_gc
+from .locations import SlideFinder, SlideMap, resolve_slide
 from .new_file import new_data_file
 from .project_file import ImageServerInfo, ProjectFile, create_project
 from .saving import (
@@ -21,6 +23,7 @@ from .saving import (
     check_unchanged,
     folder_for,
     read_stamped,
+    remove_file,
     replace_file,
     snapshot_name,
     stamp_of,
@@ -29,16 +32,23 @@ from .store import FileStamp, HierarchyEdit, ImageContents, ImageEntry, WriteRec
 
 _FALLBACK_VERSION = "0.6.0"
 
+_Signature = tuple[int, int, int]
+_NEVER: _Signature = (-1, -1, -1)
+_COARSEST_CLOCK_NS = 3_000_000_000
+"""FAT keeps times to two seconds, some network shares to one."""
+
 
 class NativeStore:
     """A project on disk; implements :class:`~glombridge.qupath.store.ProjectStore`.
 
-    Holds no state but the path: each call reads the files as they are then. It does not lock the
-    project and does not look for a running QuPath; that is the caller's part.
+    Each call answers for the files as they are then; the parsed project file is kept only to be
+    used again while the file on disk is the same. It does not lock the project and does not look
+    for a running QuPath; that is the caller's part.
     """
 
     def __init__(self, project_file: Path) -> None:
         self._project_file = project_file
+        self._known: tuple[_Signature, ProjectFile] | None = None
 
     @classmethod
     def open(cls, path: Path | str) -> NativeStore:
@@ -47,7 +57,10 @@ class NativeStore:
         Raises:
             InputError: no project there, several, or not a project file.
         """
-        return cls(ProjectFile.open(path).path)
+        project = ProjectFile.open(path)
+        store = cls(project.path)
+        store._known = (_NEVER, project)
+        return store
 
     @classmethod
     def create(cls, path: Path | str, qupath_version: str = _FALLBACK_VERSION) -> NativeStore:
@@ -80,7 +93,18 @@ class NativeStore:
         return self.folder / "classifiers" / "classes.json"
 
     def _project(self) -> ProjectFile:
-        return ProjectFile.open(self._project_file)
+        """The project file for reading; to change it, open it anew."""
+        # Parsing it for each of 10,000 images would take an hour. The time of the last change
+        # is coarse on some shares, so a file changed just now is compared by its content.
+        now = _signature(self._project_file)
+        if self._known is None:
+            project = ProjectFile.open(self._project_file)
+        elif now == self._known[0] != _NEVER:
+            return self._known[1]
+        else:
+            project = self._known[1].refreshed()
+        self._known = (now, project)
+        return project
 
     def images(self) -> Sequence[ImageEntry]:
         """Every image, in the project's order."""
@@ -94,9 +118,20 @@ class NativeStore:
         """
         return self._project().entry(entry_id)
 
-    def slide_path(self, entry: ImageEntry) -> Path | None:
-        """The slide's file on this machine, ``None`` if it is not found."""
-        return resolve_slide(entry, self._project())
+    def slide_path(self, entry: ImageEntry, slides: SlideMap = SlideMap()) -> Path | None:
+        """The slide's file on this machine, ``None`` if it is not found.
+
+        For all images at once :meth:`slide_finder` is much faster.
+
+        Args:
+            entry: the image.
+            slides: where slides have moved.
+        """
+        return resolve_slide(entry, self._project(), slides)
+
+    def slide_finder(self, slides: SlideMap = SlideMap()) -> SlideFinder:
+        """For one look at the slides of all images."""
+        return SlideFinder(self._project(), slides, in_bulk=True)
 
     def classes(self) -> Sequence[PathClass]:
         """The classes the project offers, with their colours."""
@@ -132,9 +167,12 @@ class NativeStore:
             # QuPath may have begun to save since we looked: the file is then away for a moment.
             _refuse_backup(path, entry)
             return ImageContents(entry_id, (), None, MISSING)
-        file = DataFile.parse(data, _title(entry))
-        found = decode_tree(file.root, _seed(entry_id))
-        colors = {c.names: c for c in self.classes() if c.color is not None}
+        colored = {c.names: c for c in self.classes() if c.color is not None}
+        # From first to last: a collection in between would walk the whole graph.
+        with paused_gc():
+            file = DataFile.parse(data, _title(entry))
+            del data
+            found = decode_and_forget(file, _seed(entry_id), colored)
         problems = []
         objects = []
         for place, item in enumerate(found):
@@ -142,7 +180,7 @@ class NativeStore:
                 kind = item.source.kind.value if item.source.kind else "object"
                 problems.append(f"object {place + 1} ({kind} {item.id}): {item.problem}")
             if item.object is not None:
-                objects.append(_with_project_color(item.object, colors))
+                objects.append(item.object)
         return ImageContents(entry_id, tuple(objects), file.image_type, stamp, tuple(problems))
 
     def write(
@@ -181,9 +219,15 @@ class NativeStore:
         return True
 
     def restore(
-        self, entry_id: int, copy: Path, *, expected: FileStamp, snapshot_folder: Path
+        self, entry_id: int, copy: Path | None, *, expected: FileStamp, snapshot_folder: Path
     ) -> WriteReceipt:
         """Put a kept copy of the data file back; what it replaces is kept in turn.
+
+        Args:
+            entry_id: the image.
+            copy: the kept copy; ``None`` = there was no data file, so there shall be none.
+            expected: the stamp of the data file as it is now.
+            snapshot_folder: where the replaced file is kept.
 
         Raises:
             DamagedFileError: the copy cannot be read.
@@ -191,13 +235,21 @@ class NativeStore:
             ProtectedError: the file changed since ``expected``, or QuPath is saving.
             MachineError: the machine does not let us.
         """
+        path = self.data_file(entry_id)
+        _refuse_backup(path, self.entry(entry_id))
+        if copy is None:
+            if not expected.exists:
+                check_unchanged(path, expected)
+                return WriteReceipt(entry_id, expected, None, changed=False)
+            snapshot = snapshot_folder / snapshot_name(entry_id, path.name)
+            remove_file(path, expected=expected, snapshot=snapshot)
+            return WriteReceipt(entry_id, MISSING, snapshot, changed=True)
         data, stamp = read_stamped(copy)
         if not stamp.exists:
             msg = f"there is no kept copy at {copy}."
             raise InputError(msg)
         DataFile.parse(data, str(copy))
-        _refuse_backup(self.data_file(entry_id), self.entry(entry_id))
-        if check_unchanged(self.data_file(entry_id), expected) == data:
+        if check_unchanged(path, expected) == data:
             return WriteReceipt(entry_id, expected, None, changed=False)
         return self._publish(entry_id, data, expected, snapshot_folder, None)
 
@@ -266,7 +318,7 @@ class NativeStore:
             ProtectedError: the project file changed meanwhile, or a stray data file is in the way.
             MachineError: it cannot be written.
         """
-        project = self._project()
+        project = ProjectFile.open(self._project_file)
         entry = project.add_image(
             path,
             name=name,
@@ -298,9 +350,20 @@ class NativeStore:
             ProtectedError: the project file changed meanwhile.
             MachineError: it cannot be written.
         """
-        project = self._project()
+        project = ProjectFile.open(self._project_file)
         if project.set_image_metadata(entry_id, values):
             project.save()
+
+
+def _signature(path: Path) -> _Signature:
+    """What changes when a file does, :data:`_NEVER` while that cannot be relied on."""
+    try:
+        now = path.stat()
+    except OSError:
+        return _NEVER
+    if time.time_ns() - now.st_mtime_ns < _COARSEST_CLOCK_NS:
+        return _NEVER
+    return now.st_mtime_ns, now.st_size, now.st_ino
 
 
 def _take_as_it_is(_: bytes) -> None:

@@ -19,6 +19,7 @@ from .javastream import Content, JavaArray, JavaObject
 
 _BOX = struct.Struct(">iiddddi")
 _PLANE = struct.Struct(">iii")
+_CHUNK = 20_000  # polygons built at once, which bounds what their building needs beside them
 _KIND_OF_BOX = {
     d.RECTANGLE: OutlineKind.RECTANGLE,
     d.ELLIPSE: OutlineKind.ELLIPSE,
@@ -35,7 +36,9 @@ class OutlineBatch:
 
     def __init__(self) -> None:
         self._done: list[Outline | OpaqueError | None] = []
-        self._rings: list[tuple[int, OutlineKind, Plane, NDArray[np.float64]]] = []
+        self._boxes: list[tuple[int, OutlineKind, Plane, NDArray[np.float64]]] = []
+        self._polygons: list[tuple[int, Plane, bytes, bytes]] = []
+        self._planes: dict[Plane, Plane] = {}
 
     def add(self, roi: JavaObject) -> int:
         """Take an outline in; returns its place in the result of :meth:`build`.
@@ -50,12 +53,10 @@ class OutlineBatch:
             self._add_box(place, roi, _KIND_OF_BOX[name])
         elif name == d.POLYGON:
             plane, x, y = _coordinates(roi)
-            ring = _open_xy(x, y)
-            if len(ring) < 3:
-                msg = f"polygon with {len(ring)} points"
-                raise OpaqueError(msg)
             self._done.append(None)
-            self._rings.append((place, OutlineKind.POLYGON, plane, ring))
+            # Many objects have the same plane; one is enough.
+            plane = self._planes.setdefault(plane, plane)
+            self._polygons.append((place, plane, *_raw_xy(x, y)))
         else:
             self._done.append(_decode_other(roi))
         return place
@@ -70,19 +71,48 @@ class OutlineBatch:
         elif kind is OutlineKind.ELLIPSE:
             self._done[place] = Outline.ellipse(x, y, x2, y2, plane)
         else:
-            self._rings.append((place, kind, plane, box_ring(x, y, x2, y2)))
+            self._boxes.append((place, kind, plane, box_ring(x, y, x2, y2)))
 
     def build(self) -> list[Outline | OpaqueError]:
         """Every outline, or why it is none, in the order added."""
-        if self._rings:
-            for (place, kind, plane, ring), polygon in zip(
-                self._rings, polygons_of([r[3] for r in self._rings]), strict=True
-            ):
-                if np.isfinite(ring).all():
-                    self._done[place] = Outline(polygon, kind, plane)
-                else:
-                    self._done[place] = OpaqueError("coordinates are not finite")
+        if self._boxes:
+            built = polygons_of([box[3] for box in self._boxes])
+            for (place, kind, plane, _), polygon in zip(self._boxes, built, strict=True):
+                self._done[place] = Outline(polygon, kind, plane)
+        for start in range(0, len(self._polygons), _CHUNK):
+            self._build_polygons(self._polygons[start : start + _CHUNK])
         return [found for found in self._done if found is not None]
+
+    def _build_polygons(self, chunk: list[tuple[int, Plane, bytes, bytes]]) -> None:
+        counts = np.array([len(x) // 4 for _, _, x, _ in chunk], np.intp)
+        starts = np.cumsum(counts) - counts
+        xy = np.empty((int(counts.sum()), 2))
+        xy[:, 0] = np.frombuffer(b"".join([x for _, _, x, _ in chunk]), ">f4")
+        xy[:, 1] = np.frombuffer(b"".join([y for _, _, _, y in chunk]), ">f4")
+        # A ring may repeat its first point at the end; shapely wants it to.
+        last = np.maximum(starts + counts - 1, 0)
+        is_closed = counts > 1
+        is_closed[is_closed] = (xy[starts[is_closed]] == xy[last[is_closed]]).all(axis=1)
+        opened = counts - is_closed
+        bad_before = np.concatenate([[0], np.cumsum(~np.isfinite(xy).all(axis=1))])
+        is_finite = bad_before[starts + counts] == bad_before[starts]
+        usable = np.flatnonzero(is_finite & (opened >= 3))
+        lengths = opened[usable] + 1
+        offset = np.arange(int(lengths.sum())) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+        offset[offset == np.repeat(lengths - 1, lengths)] = 0  # the first point once more
+        rings = shapely.linearrings(
+            xy[np.repeat(starts[usable], lengths) + offset],
+            indices=np.repeat(np.arange(len(usable)), lengths),
+        )
+        built = np.asarray(shapely.polygons(rings), dtype=object)
+        polygons = dict(zip(usable.tolist(), built, strict=True))
+        for i, (place, plane, _, _) in enumerate(chunk):
+            if i in polygons:
+                self._done[place] = Outline(polygons[i], OutlineKind.POLYGON, plane)
+            elif opened[i] < 3:
+                self._done[place] = OpaqueError(f"polygon with {opened[i]} points")
+            else:
+                self._done[place] = OpaqueError("coordinates are not finite")
 
 
 def box_ring(x0: float, y0: float, x1: float, y1: float) -> NDArray[np.float64]:
@@ -190,16 +220,21 @@ def _coordinates(roi: JavaObject) -> tuple[Plane, Content, Content]:
     return _plane(roi), x, y
 
 
-def _xy(x: Content, y: Content) -> NDArray[np.float64]:
+def _raw_xy(x: Content, y: Content) -> tuple[bytes, bytes]:
     if not (isinstance(x, JavaArray) and isinstance(y, JavaArray)):
         msg = "outline without coordinates"
         raise OpaqueError(msg)
     if x.raw is None or y.raw is None or len(x.raw) != len(y.raw) or x.desc.name != d.FLOATS:
         msg = "outline with x and y of different kinds or lengths"
         raise OpaqueError(msg)
-    xy = np.empty((len(x.raw) // 4, 2))
-    xy[:, 0] = np.frombuffer(x.raw, ">f4")
-    xy[:, 1] = np.frombuffer(y.raw, ">f4")
+    return x.raw, y.raw
+
+
+def _xy(x: Content, y: Content) -> NDArray[np.float64]:
+    raw_x, raw_y = _raw_xy(x, y)
+    xy = np.empty((len(raw_x) // 4, 2))
+    xy[:, 0] = np.frombuffer(raw_x, ">f4")
+    xy[:, 1] = np.frombuffer(raw_y, ">f4")
     return xy
 
 

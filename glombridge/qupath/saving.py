@@ -6,13 +6,14 @@ import contextlib
 import errno
 import hashlib
 import os
+import re
 import stat
 from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
 from pathlib import Path
-from uuid import uuid4
 
 from ..errors import GlombridgeError, MachineError, ProtectedError
+from .leftovers import remove_leftovers, temporary_name
 from .store import FileStamp
 
 MISSING = FileStamp(0, 0, "")
@@ -92,9 +93,15 @@ def replace_file(
         ProtectedError: the file changed since it was read, or the disk gives back other bytes.
         MachineError: the machine does not let us; the file is as it was.
     """
+    remove_leftovers(path.resolve().parent if path.is_symlink() else path.parent)
     with _published(path, data) as temporary:
         with _machine_errors("read back", temporary):
             written = temporary.read_bytes()
+            # Of this file, not of the one in place later: reading that could fail, and whoever
+            # wrote would take a file that was replaced for one that was not.
+            stamp = FileStamp(
+                len(data), temporary.stat().st_mtime_ns, hashlib.sha256(data).hexdigest()
+            )
         if written != data:
             msg = f"{path} was not changed: the disk gave back other bytes than written. Check it."
             raise ProtectedError(msg)
@@ -104,7 +111,21 @@ def replace_file(
             _keep(original, snapshot)
             # Keeping it took time; look once more, with nothing left to do but the replacement.
             check_unchanged(path, expected)
-    return stamp_of(path)
+    return stamp
+
+
+def remove_file(path: Path, *, expected: FileStamp, snapshot: Path) -> None:
+    """Take away a file that nobody may have touched since it was read, and keep a copy of it.
+
+    Raises:
+        ProtectedError: it changed since it was read.
+        MachineError: the machine does not let us; the file is as it was.
+    """
+    _keep(check_unchanged(path, expected), snapshot)
+    check_unchanged(path, expected)
+    with _machine_errors("remove", path):
+        path.unlink()
+    _sync_folder(path.parent)
 
 
 def check_unchanged(path: Path, expected: FileStamp) -> bytes:
@@ -124,6 +145,10 @@ def check_unchanged(path: Path, expected: FileStamp) -> bytes:
     return data
 
 
+SNAPSHOT_NAME = re.compile(r"entry-(?P<image>\d+)\.(?P<time>\d{8}T\d+Z)\..+")
+"""Names that :func:`snapshot_name` gives."""
+
+
 def snapshot_name(entry_id: int, file_name: str) -> str:
     """Name for the kept copy of an image's file, with the time in UTC to the microsecond."""
     time = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%S%fZ")
@@ -134,6 +159,7 @@ def _keep(data: bytes, snapshot: Path) -> None:
     if snapshot.exists():
         msg = f"{snapshot} is there already and will not be overwritten. Try again."
         raise ProtectedError(msg)
+    remove_leftovers(snapshot.parent, once=True)
     with folder_for(snapshot):
         atomic_write(snapshot, data)
 
@@ -165,7 +191,7 @@ def _published(path: Path, data: bytes) -> Iterator[Path]:
     temporary: Path | None = None
     try:
         with _machine_errors("write", path):
-            candidate = path.with_name(f".{path.name}.{uuid4().hex}.tmp")
+            candidate = path.with_name(temporary_name(path.name))
             # Not mkstemp: a new file gets the mode that any other new file gets here.
             with candidate.open("xb") as file:
                 temporary = candidate

@@ -9,6 +9,7 @@ from typing import Protocol
 from uuid import UUID
 
 from ..objects import PathClass, SlideObject
+from ..placement import ImageTransform
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,9 @@ class ImageEntry:
         uris: every file the image is made of, as written in the project.
         transforms: builder types around the reader, outermost first, empty for the plain file
             (``rotated``, ``cropped``, ...); they change the pixel frame.
+        geometry: the same with their parameters, as far as they wrap one reader each.
+        source_size: width and height of the image before ``transforms``, ``None`` where the project
+            does not say.
         width, height: size in QuPath's pixel frame, ``None`` where the project does not say.
         mpp_x, mpp_y: a human's or QuPath's calibration in micrometres per pixel, ``None`` where
             the project does not say.
@@ -38,6 +42,8 @@ class ImageEntry:
     metadata: Mapping[str, str] = field(default_factory=dict)
     tags: tuple[str, ...] = ()
     has_data: bool = False
+    geometry: tuple[ImageTransform, ...] = ()
+    source_size: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from ..errors import InputError
 from ..frames import Frame, frame_of_slide
+from ..placement import Box
 
 RgbArray = NDArray[np.uint8]
 """Shape (height, width, 3), channels red, green, blue."""
@@ -27,7 +28,8 @@ class Window(NamedTuple):
     """A box of whole pixels of one pyramid level, in that level's own pixels.
 
     It is the part of the level that an output region is averaged from, and may reach over the
-    level's edges.
+    level's edges. Where QuPath turns or mirrors the image, the level is turned with it about its
+    own (0, 0), so that its pixels may be counted from below zero.
     """
 
     level: int
@@ -86,10 +88,14 @@ class Slide:
         return tuple(self._slide.level_downsamples)
 
     def level_block_px(self, level: int) -> tuple[int, int]:
-        """Width and height of the blocks a level is compressed in; 256 where the file is silent."""
+        """Width and height of the blocks a level is compressed in; 256 where the file is silent.
+
+        As QuPath shows them: a turn by 90 degrees swaps the two.
+        """
+        sides = ("height", "width") if self.frame.turn.swaps else ("width", "height")
         width, height = (
             int(self._slide.properties.get(f"openslide.level[{level}].tile-{side}", 256))
-            for side in ("width", "height")
+            for side in sides
         )
         return max(1, width), max(1, height)
 
@@ -122,8 +128,9 @@ class Slide:
         level = self.level_for(mpp)
         downsample = self.level_downsamples[level]
         scale_x, scale_y = self.frame.target_scale(mpp)
-        left, right = _rounded(self.frame.offset_x_px + x_px, width / scale_x, downsample)
-        top, bottom = _rounded(self.frame.offset_y_px + y_px, height / scale_y, downsample)
+        offset_x, offset_y = self.frame.turned_offset_px
+        left, right = _rounded(offset_x + x_px, width / scale_x, downsample)
+        top, bottom = _rounded(offset_y + y_px, height / scale_y, downsample)
         return Window(level, left, top, right - left, bottom - top)
 
     def read_region(
@@ -149,26 +156,30 @@ class Slide:
         return resample(self.read_level(window), width, height)
 
     def read_level(self, window: Window) -> RgbArray:
-        """Pixels of a window, unscaled; white outside the image.
+        """Pixels of a window, unscaled, as QuPath shows them; white outside the image.
 
         Raises:
             InputError: the file is damaged there.
         """
         level, x, y, width, height = window
         rgb = np.full((height, width, 3), _WHITE, np.uint8)
-        left, top, right, bottom = self._image_on(level)
-        x0, y0 = max(x, left), max(y, top)
-        x1, y1 = min(x + width, right), min(y + height, bottom)
-        if x0 < x1 and y0 < y1:
-            rgb[y0 - y : y1 - y, x0 - x : x1 - x] = self._decode(level, x0, y0, x1 - x0, y1 - y0)
+        turn = self.frame.turn
+        asked = turn.box(Box(x, y, x + width, y + height))
+        there = asked.intersection(self._image_on(level))
+        if there.left < there.right and there.top < there.bottom:
+            size = (there.right - there.left, there.bottom - there.top)
+            pixels = turn.pixels(self._decode(level, there.left, there.top, *size))
+            left, top, right, bottom = turn.inverse.box(there)
+            rgb[top - y : bottom - y, left - x : right - x] = pixels
         return rgb
 
-    def _image_on(self, level: int) -> tuple[int, int, int, int]:
+    def _image_on(self, level: int) -> Box:
+        """What QuPath shows of a level, in the pixels of the file."""
         downsample = self.level_downsamples[level]
-        frame = self.frame
-        left, right = _rounded(frame.offset_x_px, frame.width_px, downsample)
-        top, bottom = _rounded(frame.offset_y_px, frame.height_px, downsample)
-        return left, top, right, bottom
+        box = self.frame.visible_level0
+        left, right = _rounded(box.left, box.right - box.left, downsample)
+        top, bottom = _rounded(box.top, box.bottom - box.top, downsample)
+        return Box(left, top, right, bottom)
 
     def _decode(self, level: int, x: int, y: int, width: int, height: int) -> RgbArray:
         downsample = self.level_downsamples[level]

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import GlombridgeError
+from ..errors import GlombridgeError, MissingComponentError
 from ..ledger import ProjectLock, Workspace
 from ..objects import ObjectKind
-from ..qupath import NativeStore
+from ..qupath import NativeStore, StoreKind, find_installation, version_numbers
 from ..settings import DEFAULT_CLASS, Settings
 from ..sync.roles import is_proposed
 
@@ -42,21 +42,32 @@ class InitResult:
         }
 
 
-def init(path: Path, *, settings: Settings | None = None) -> InitResult:
+def init(
+    path: Path, *, settings: Settings | None = None, store_kind: StoreKind | None = None
+) -> InitResult:
     """Write the settings file of a project, with the classes its annotations use.
 
     Args:
         path: project folder or ``.qpproj``.
         settings: to be written instead of the defaults; its classes are kept as given.
+        store_kind: how image data is read and written. By default what ``settings`` say, and
+            without ``settings`` "paquo" if a QuPath is installed that is not older than the
+            project, else "native". No QuPath is started.
 
     Raises:
         InputError: not a QuPath project.
         MachineError: the folder cannot be written.
+        MissingComponentError: "paquo" was asked for and no QuPath is installed.
     """
     store = NativeStore.open(path)
     workspace = Workspace(store.folder)
     found, notes = _count_classes(store)
     chosen = settings or _with_classes(Settings(), found)
+    if store_kind is not None or settings is None:
+        kind, note = _store_kind(store_kind, store)
+        project = chosen.project.model_copy(update={"store": kind})
+        chosen = chosen.model_copy(update={"project": project})
+        notes += [note] if note and not workspace.exists else []
     if workspace.exists:
         notes.append(f"{workspace.settings_file} was there already and is unchanged")
         return InitResult(workspace.settings_file, workspace.settings(), False, found, tuple(notes))
@@ -76,6 +87,34 @@ def init(path: Path, *, settings: Settings | None = None) -> InitResult:
         created = workspace.create(chosen)
         workspace.history.append("init", qupath=store.qupath_version, images=len(store.images()))
     return InitResult(workspace.settings_file, chosen, created, found, tuple(notes))
+
+
+def _store_kind(asked: StoreKind | None, store: NativeStore) -> tuple[StoreKind, str | None]:
+    """The store to be written into the settings, and what to say about it."""
+    if asked == "native":
+        return "native", None
+    installed = find_installation()
+    if installed is None:
+        if asked == "paquo":
+            msg = (
+                "--store paquo needs an installed QuPath, and none was found. Set PAQUO_QUPATH_DIR "
+                "to its folder, or use --store native, which needs none."
+            )
+            raise MissingComponentError(msg)
+        return "native", None
+    version = installed.version or "of an unknown version"
+    is_older = version_numbers(store.qupath_version) > version_numbers(installed.version)
+    if asked is None and installed.version is not None and is_older:
+        note = (
+            f"QuPath {version} is installed, older than the project ({store.qupath_version}): it "
+            "is not used, and the project is read and written natively"
+        )
+        return "native", note
+    note = (
+        f"image data is read and written by the installed QuPath {version}; 'store' in [project] "
+        "of the settings changes that"
+    )
+    return "paquo", note
 
 
 def _count_classes(store: NativeStore) -> tuple[dict[str, int], list[str]]:

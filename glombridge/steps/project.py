@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
 from ..frames import frame_of
 from ..ledger import Workspace
-from ..qupath import NativeStore
+from ..qupath import NativeStore, SlideMap, open_store
 from ..qupath.store import ImageEntry
 from ..settings import Settings
 from ..slides.reader import Slide
@@ -20,25 +20,38 @@ from ..tiles.split import Part, patient_of
 
 @dataclass(frozen=True)
 class Project:
-    """A QuPath project that ``init`` has been run on."""
+    """A QuPath project that ``init`` has been run on.
+
+    Attributes:
+        slides: where slides lie that the project looks for elsewhere.
+    """
 
     store: NativeStore
     workspace: Workspace
     settings: Settings
+    slides: SlideMap = field(default_factory=SlideMap)
 
     @classmethod
-    def open(cls, path: Path) -> Project:
+    def open(cls, path: Path, *, slides: Iterable[str] = ()) -> Project:
         """Open a project by its folder or ``.qpproj`` file.
+
+        Args:
+            path: of the project.
+            slides: ``OLD=NEW`` path maps, which come before those of the settings.
 
         Raises:
             InputError: not a project, not initialised, or settings that cannot be.
+            UsageError: a path map that is none.
         """
         store = NativeStore.open(path)
         workspace = Workspace(store.folder)
         if not workspace.exists:
             msg = f"{store.folder} is not set up yet. Run 'glombridge init {path}' first."
             raise InputError(msg)
-        return cls(store, workspace, workspace.settings())
+        settings = workspace.settings()
+        if settings.project.store != "native":
+            store = open_store(path, settings.project.store)
+        return cls(store, workspace, settings, workspace.slide_map(settings, slides))
 
     def slide_path(self, entry: ImageEntry) -> Path:
         """The slide file of an image.
@@ -46,12 +59,13 @@ class Project:
         Raises:
             InputError: it is not where the project says.
         """
-        path = self.store.slide_path(entry)
+        path = self.store.slide_path(entry, self.slides)
         if path is None:
             where = ", ".join(entry.uris) or "no file"
             msg = (
-                f"the slide of image {entry.name!r} is not there ({where}). Move it back, or tell "
-                "QuPath its new place: Project > Check URIs."
+                f"the slide of image {entry.name!r} (entry {entry.id}) is not there ({where}). Move "
+                "it back, say where the slides are now with --slides OLD=NEW or [project] slides in "
+                "the settings, or tell QuPath: Project > Check URIs."
             )
             raise InputError(msg)
         return path

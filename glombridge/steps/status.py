@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..ledger import Workspace
+from ..ledger.writes import UNDO
 from ..qupath import NativeStore
 
 
@@ -40,22 +42,35 @@ class StatusResult:
         }
 
 
-def status(path: Path) -> StatusResult:
+def status(path: Path, *, slides: Iterable[str] = ()) -> StatusResult:
     """Look at a project; reads no image data and starts nothing.
 
+    Args:
+        path: of the project.
+        slides: ``OLD=NEW`` path maps, which come before those of the settings.
+
     Raises:
-        InputError: not a QuPath project.
+        InputError: not a QuPath project, or settings that cannot be.
+        UsageError: a path map that is none.
     """
     store = NativeStore.open(path)
     workspace = Workspace(store.folder)
     entries = store.images()
+    settings = workspace.settings() if workspace.exists else None
+    finder = store.slide_finder(workspace.slide_map(settings, slides))
     pushed: Counter[int] = Counter()
+    of_write: Counter[tuple[int, str]] = Counter()
     parts: dict[str, str] = {}
-    for event in workspace.history.events("push", "split"):
-        if event["event"] == "push":
-            pushed[int(event["image"])] += len(event["objects"])
-        else:
+    for event in workspace.history.events("push", "split", UNDO):
+        if event["event"] == "split":
             parts.update(event["patients"])
+            continue
+        image = int(event["image"])
+        if event["event"] == UNDO:
+            pushed[image] -= of_write.pop((image, event["undoes"]), 0)
+        else:
+            pushed[image] += len(event["objects"])
+            of_write[image, event.get("write", "")] += len(event["objects"])
     last_pull = workspace.latest_run(workspace.pulls, "pull")
     pulled: dict[int, dict[str, Any]] = {}
     if last_pull is not None:
@@ -65,7 +80,7 @@ def status(path: Path) -> StatusResult:
         {
             "id": e.id,
             "name": e.name,
-            "slide_found": store.slide_path(e) is not None,
+            "slide_found": finder.find(e) is not None,
             "has_data": e.has_data,
             "truth": pulled.get(e.id, {}).get("truth"),
             "pushed": pushed[e.id],
@@ -102,8 +117,11 @@ def _next_step(path: Path, workspace: Workspace, newest: dict[str, str | None]) 
     if newest["detect"] is None:
         return f"glombridge detect {path}"
     last = None
-    for event in workspace.history.events("pushed"):
-        last = event["run"]
+    for event in workspace.history.events("pushed", UNDO):
+        if event["event"] == "pushed":
+            last, last_write = event["run"], event.get("write")
+        elif last is not None and event["undoes"] == last_write:
+            last = None
     if last != newest["detect"]:
         return f"glombridge push {path} --dry-run"
     return f"review the proposals in QuPath, save, then: glombridge round {path}"

@@ -15,6 +15,7 @@ from ..detection.boxes import Floats, areas, intersections, touching_pairs
 from ..errors import GlombridgeError, InputError, PartlyDoneError
 from ..ledger import ProjectLock, Workspace
 from ..ledger.running_qupath import refuse_while_qupath_runs
+from ..ledger.writes import UNDO, new_write_id, prune_snapshots, write_record
 from ..objects import Color, ObjectKind, Outline, PathClass, SlideObject
 from ..progress import SILENT, Reporter
 from ..provenance import BOX, CONFIDENCE, DIAMETER_UM, MODEL, RUN, STATE
@@ -82,12 +83,18 @@ class ImagePlan:
 
 @dataclass(frozen=True)
 class PushResult:
-    """What was put in, or would be."""
+    """What was put in, or would be.
+
+    Attributes:
+        written: entry ids of the images that were written.
+        write: the id that ``undo`` knows this by, ``None`` if nothing was written.
+    """
 
     run: str
     plans: tuple[ImagePlan, ...]
     dry_run: bool
     written: tuple[int, ...] = field(default=())
+    write: str | None = None
 
     @property
     def added(self) -> int:
@@ -101,6 +108,7 @@ class PushResult:
             "dry_run": self.dry_run,
             "added": self.added,
             "written_images": list(self.written),
+            "write": self.write,
             "images": [p.as_dict() for p in self.plans],
         }
 
@@ -142,6 +150,7 @@ def push(
     lock = ProjectLock(workspace.lock_file, break_lock=break_lock)
     with _NoLock() if dry_run else lock, reporter.task("push", len(proposals)) as task:
         pushed_before = _pushed_before(workspace)
+        write_id = new_write_id(workspace.history)
         for wanted in sorted(proposals, key=lambda p: p.entry_id):
             entry = entries[wanted.entry_id]
             try:
@@ -172,8 +181,8 @@ def push(
                         "push",
                         run=run,
                         model=model,
-                        image=entry.id,
-                        snapshot=workspace.relative(receipt.snapshot) if receipt.snapshot else None,
+                        write=write_id,
+                        **write_record(workspace, receipt, contents.stamp),
                         objects=[_record(o) for o in plan.add],
                     )
                     written.append(entry.id)
@@ -182,8 +191,15 @@ def push(
                 last = error
             task.advance(note=entry.name)
         if not dry_run:
-            workspace.history.append("pushed", run=run, images=len(plans), failed=len(failed))
-    result = PushResult(run, tuple(plans), dry_run, tuple(written))
+            workspace.history.append(
+                "pushed",
+                run=run,
+                images=len(plans),
+                failed=len(failed),
+                write=write_id if written else None,
+            )
+            prune_snapshots(workspace, written, keep=settings.project.keep_snapshots)
+    result = PushResult(run, tuple(plans), dry_run, tuple(written), write_id if written else None)
     if failed:
         if len(failed) == len(proposals):
             raise last
@@ -306,10 +322,18 @@ def _human_boxes(objects: Sequence[SlideObject], roles: Roles) -> Floats:
 
 def _pushed_before(workspace: Workspace) -> dict[int, dict[str, tuple[float, float, float, float]]]:
     pushed: dict[int, dict[str, tuple[float, float, float, float]]] = {}
-    for event in workspace.history.events("push"):
+    of_write: dict[tuple[int, str], list[str]] = {}
+    for event in workspace.history.events("push", UNDO):
         boxes = pushed.setdefault(int(event["image"]), {})
+        if event["event"] == UNDO:
+            # We took these out again, not a human: they may be proposed anew.
+            for object_id in of_write.pop((int(event["image"]), event["undoes"]), []):
+                boxes.pop(object_id, None)
+            continue
+        place = (int(event["image"]), event.get("write", ""))
         for record in event["objects"]:
             boxes[record["id"]] = tuple(record["box"])
+            of_write.setdefault(place, []).append(record["id"])
     return pushed
 
 

@@ -12,7 +12,7 @@ import glombridge
 ROOT = Path(glombridge.__file__).parent
 ROAD = [
     {"__init__"},
-    {"components", "errors", "filenames", "progress", "provenance"},
+    {"components", "errors", "filenames", "placement", "progress", "provenance"},
     {"objects"},
     {"settings", "frames", "geojson_codec"},
     {"qupath"},

@@ -1,14 +1,18 @@
-"""One walk of the tiny loop, shared by the tests that only look at it."""
+"""One walk of the tiny loop, shared by the tests that only look at it, and copies to spoil."""
 
 from __future__ import annotations
 
+import os
+import shutil
 import socket
+from pathlib import Path
 from typing import Any
 
 import pytest
 from tiny import TINY_STUDY, tiny_settings
 
 from glombridge.demo.run import DemoResult, run_demo
+from glombridge.qupath import path_to_uri
 
 
 @pytest.fixture(scope="session")
@@ -33,3 +37,23 @@ def walked(tmp_path_factory: pytest.TempPathFactory, network_calls: list[str]) -
         patch.setattr(socket.socket, "connect_ex", attempt("connect_ex"))
         patch.setattr(socket, "getaddrinfo", attempt("getaddrinfo"))
         return run_demo(folder, seed=5, options=TINY_STUDY, settings=tiny_settings(5))
+
+
+@pytest.fixture
+def project(walked: DemoResult, tmp_path: Path) -> Path:
+    """A copy of the walked project, its slides beside it, ready to be spoilt."""
+    root = walked.project_file.parent.parent
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    shutil.copytree(root / "project", copy / "project")
+    (copy / "slides").mkdir()
+    for slide in (root / "slides").glob("*.tif"):
+        os.link(slide, copy / "slides" / slide.name)
+    # The original slides are still where the project says: point it at the copies.
+    file = copy / "project" / "project.qpproj"
+    text = file.read_text("utf-8")
+    assert path_to_uri(root / "slides") in text
+    file.write_text(
+        text.replace(path_to_uri(root / "slides"), path_to_uri(copy / "slides")), encoding="utf-8"
+    )
+    return copy / "project"

@@ -15,30 +15,9 @@ import pytest
 
 import glombridge
 from glombridge.cli import main
-from glombridge.demo.run import DemoResult
 from glombridge.objects import PathClass
-from glombridge.qupath import NativeStore, path_to_uri
+from glombridge.qupath import NativeStore
 from glombridge.tiles import writer
-
-
-@pytest.fixture
-def project(walked: DemoResult, tmp_path: Path) -> Path:
-    """A copy of the walked project, its slides beside it, ready to be spoilt."""
-    root = walked.project_file.parent.parent
-    copy = tmp_path / "copy"
-    copy.mkdir()
-    shutil.copytree(root / "project", copy / "project")
-    (copy / "slides").mkdir()
-    for slide in (root / "slides").glob("*.tif"):
-        os.link(slide, copy / "slides" / slide.name)
-    # The original slides are still where the project says: point it at the copies.
-    file = copy / "project" / "project.qpproj"
-    text = file.read_text("utf-8")
-    assert path_to_uri(root / "slides") in text
-    file.write_text(
-        text.replace(path_to_uri(root / "slides"), path_to_uri(copy / "slides")), encoding="utf-8"
-    )
-    return copy / "project"
 
 
 def run(*arguments: object) -> int:
@@ -68,6 +47,9 @@ def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
         "detect",
         "push",
         "round",
+        "undo",
+        "lint",
+        "doctor",
         "demo",
     ]:
         assert f"  {name} " in out
@@ -299,6 +281,31 @@ def test_a_missing_slide_is_named_and_hides_no_object(
     assert run_json(capsys, "pull", project)["sha256"] == before["sha256"]
     assert run("tile", project) == 3
     assert "is not there" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        pytest.param(["status"], id="status"),
+        pytest.param(["tile"], id="tile"),
+        pytest.param(["evaluate"], id="evaluate"),
+        pytest.param(["detect", "--include-test"], id="detect"),
+        pytest.param(["doctor"], id="doctor"),
+    ],
+)
+def test_slides_that_have_moved_are_found_by_a_path_map(
+    project: Path, capsys: pytest.CaptureFixture[str], command: list[str]
+) -> None:
+    old, new = project.parent / "slides", project.parent / "archive" / "2024"
+    new.parent.mkdir()
+    old.rename(new)
+    name, *options = command
+    found = run_json(capsys, name, project, *options, "--slides", f"{old}={new}")
+    if name == "status":
+        assert all(i["slide_found"] for i in found["images"])
+    if name == "doctor":
+        assert all(i["files"][0]["found"].startswith(str(new)) for i in found["images"])
+    assert run("round", project, "--slides", "no map") == 2
 
 
 def test_a_full_disk_while_tiling(

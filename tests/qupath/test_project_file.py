@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from qupath_golden import GOLDEN, VERSIONS, truth
 
-from glombridge.errors import InputError, ProtectedError
+from glombridge.errors import InputError, MachineError, ProtectedError
 from glombridge.objects import Color, PathClass
+from glombridge.placement import ImageTransform
 from glombridge.qupath import (
     ImageServerInfo,
     ProjectFile,
@@ -128,6 +129,42 @@ def test_builder_trees(tmp_path, builder, uris, transforms):
     write_project(tmp_path, images=[item])
     (entry,) = ProjectFile.open(tmp_path).entries()
     assert (entry.uris, entry.transforms) == (uris, transforms)
+
+
+def test_a_folder_that_may_not_be_looked_into_is_not_taken_for_an_empty_one(tmp_path, monkeypatch):
+    write_project(tmp_path)
+
+    def denied(self):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "iterdir", denied)
+    with pytest.raises(MachineError, match="Permission denied"):
+        ProjectFile.open(tmp_path)
+
+
+def test_steps_around_a_reader_keep_their_parameters(tmp_path):
+    region = {"x": 1, "y": 2, "width": 30, "height": 40, "z": 0, "t": 0}
+    inner = {**uri_builder(), "metadata": {"width": 500, "height": 400}}
+    builder = {
+        "builderType": "rotated",
+        "builder": {"builderType": "cropped", "builder": inner, "region": region},
+        "rotation": "ROTATE_90",
+        "metadata": {"width": 40, "height": 30},
+    }
+    write_project(
+        tmp_path,
+        images=[
+            {"serverBuilder": builder, "entryID": 1, "imageName": "n", "metadata": {}},
+            {"serverBuilder": uri_builder(), "entryID": 2, "imageName": "p", "metadata": {}},
+        ],
+    )
+    turned, plain = ProjectFile.open(tmp_path).entries()
+    assert turned.geometry == (
+        ImageTransform("rotated", {"rotation": "ROTATE_90"}),
+        ImageTransform("cropped", {"region": region}),
+    )
+    assert (turned.source_size, turned.width, turned.height) == ((500, 400), 40, 30)
+    assert (plain.geometry, plain.source_size) == ((), None)
 
 
 def write_project(folder, name="project.qpproj", **keys):

@@ -1,5 +1,4 @@
 import dataclasses
-import random
 import struct
 
 import pytest
@@ -255,27 +254,6 @@ def test_changed_envelope(change, says):
 def test_hierarchy_of_an_unknown_layout(change):
     with pytest.raises(DamagedFileError):
         parsed(crafted(change))
-
-
-def test_mutated_files_never_do_harm():
-    """Each either fails cleanly, or is a file whose every byte is accounted for."""
-    random_ = random.Random(20240131)
-    original = golden_bytes("v0.6.0", 2)
-    outcomes = {"refused": 0, "edited": 0}
-    for _ in range(400):
-        data = bytearray(original)
-        for _ in range(random_.randint(1, 4)):
-            data[random_.randrange(len(data))] = random_.randrange(256)
-        if random_.random() < 0.2:
-            del data[random_.randrange(len(data)) :]
-        try:
-            edited(bytes(data), HierarchyEdit(add=(an_object(),)))
-        except (DamagedFileError, ProtectedError) as error:
-            outcomes["refused"] += "file" in str(error)
-        else:
-            outcomes["edited"] += 1
-    assert sum(outcomes.values()) == 400
-    assert min(outcomes.values()) > 20
 
 
 def test_wrong_result_is_not_published(monkeypatch):

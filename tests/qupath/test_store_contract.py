@@ -1,0 +1,507 @@
+"""What both stores must do, the same cases for each; and what they read must be equal.
+
+paquo's cases need an installed QuPath (PAQUO_QUPATH_DIR); a few at the end need none.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from qupath_golden import GOLDEN, OUTLINES, VERSIONS, an_object, golden_bytes, new_id
+
+from glombridge.errors import (
+    DamagedFileError,
+    InputError,
+    MachineError,
+    MissingComponentError,
+    ProtectedError,
+)
+from glombridge.objects import Color, ObjectKind, PathClass, SlideObject
+from glombridge.qupath import (
+    HierarchyEdit,
+    ImageContents,
+    ImageServerInfo,
+    NativeStore,
+    PaquoStore,
+    find_installation,
+    open_store,
+    version_numbers,
+)
+from glombridge.qupath.editing import FileEditor
+from glombridge.qupath.paquo.proof import Proof
+from glombridge.qupath.paquo.store import Worker
+from glombridge.qupath.paquo.worker import QuPathFailedError
+from glombridge.qupath.stored_form import as_stored, differences
+
+Open = Callable[[Path], NativeStore]
+KINDS = [
+    pytest.param("native", id="native"),
+    pytest.param("paquo", id="paquo", marks=pytest.mark.qupath),
+]
+BULK = "v0.6.0-bulk"
+
+
+@pytest.fixture(scope="module")
+def worker() -> Iterator[Worker]:
+    """One QuPath for all cases: starting it takes longer than most of them."""
+    started = Worker()
+    yield started
+    started.close()
+
+
+@pytest.fixture(params=KINDS)
+def opened(request: pytest.FixtureRequest) -> Open:
+    if request.param == "native":
+        return NativeStore.open
+    shared = request.getfixturevalue("worker")
+
+    def open_paquo(path: Path) -> PaquoStore:
+        store = PaquoStore.open(path)
+        store._running = shared
+        return store
+
+    return open_paquo
+
+
+@pytest.fixture
+def golden(tmp_path: Path) -> Callable[[str], Path]:
+    def copied(version: str) -> Path:
+        shutil.copytree(GOLDEN / version, tmp_path / version)
+        return tmp_path / version
+
+    return copied
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A project of two images whose slides are nowhere; the second has no data file."""
+    store = NativeStore.create(tmp_path / "project", "0.4.4")
+    info = ImageServerInfo(4000, 3000, 0.25, 0.25)
+    store.add_image(tmp_path / "gone" / "a b#1.tif", metadata=info)
+    store.add_image(tmp_path / "gone" / "b.tif", metadata=info, image_type=None)
+    return store.folder
+
+
+def written(store: NativeStore, edit: HierarchyEdit, image: int = 1) -> ImageContents:
+    before = store.read(image)
+    folder = store.folder / "kept"
+    store.write(image, edit, expected=before.stamp, snapshot_folder=folder)
+    return store.read(image)
+
+
+def by_id(contents: ImageContents) -> dict[object, SlideObject]:
+    return {obj.id: obj for obj in contents.objects}
+
+
+def bytes_of(store: NativeStore, image: int = 1) -> bytes:
+    return store.data_file(image).read_bytes()
+
+
+def same(a: SlideObject, b: SlideObject) -> bool:
+    """Equal in everything, the colour of the class too."""
+    colors = [obj.path_class.color if obj.path_class else None for obj in (a, b)]
+    ids = a.id == b.id and a.parent == b.parent and a.id_is_stored == b.id_is_stored
+    return ids and not differences(a, b) and colors[0] == colors[1]
+
+
+def test_an_image_without_objects_is_empty(opened: Open, project: Path) -> None:
+    assert [opened(project).read(i).objects for i in (1, 2)] == [(), ()]
+
+
+@pytest.mark.parametrize("kind", ["annotation", "detection", "tile", "cell"])
+@pytest.mark.parametrize("image", [1, 2], ids=["with-data-file", "without-data-file"])
+def test_every_outline_of_every_kind_comes_back(
+    opened: Open, project: Path, kind: str, image: int
+) -> None:
+    nucleus = OUTLINES["ellipse"] if kind == "cell" else None
+    added = tuple(
+        an_object(
+            f"{kind} {name}",
+            kind=ObjectKind(kind),
+            outline=outline,
+            nucleus=nucleus,
+            locked=name == "polygon",
+            color=Color(9, 8, 7) if name == "line" else None,
+            probability=0.75 if name == "points" else math.nan,
+        )
+        for name, outline in OUTLINES.items()
+    )
+    after = written(opened(project), HierarchyEdit(add=added), image)
+    assert [same(a, as_stored(b)) for a, b in zip(after.objects, added, strict=True)] == [
+        True for _ in added
+    ]
+
+
+def test_awkward_values_come_back(opened: Open, project: Path) -> None:
+    names = ["Größe µm²", "中文", "\U0001f600", "a: b", "<&'\">"]
+    obj = an_object(
+        "name with\nline",
+        path_class=PathClass(("Glomerulus", "Größe β", "中"), Color(1, 2, 3)),
+        measurements=dict(zip(names, (math.nan, math.inf, -0.1, 1e-300, 0), strict=True)),
+        metadata={n: n for n in names},
+    )
+    found = written(opened(project), HierarchyEdit(add=(obj,))).objects
+    assert [same(found[0], as_stored(obj))] == [True]
+
+
+def test_rectangles_keep_their_edges_to_the_last_bit(opened: Open, project: Path) -> None:
+    edges = [
+        (0.1 + i * 1234.567, 0.7 + i * 77.7, 50.3 + i * 1300.1, 60.9 + i * 80.3) for i in range(50)
+    ]
+    from glombridge.objects import Outline
+
+    added = tuple(an_object(i, outline=Outline.rectangle(*e)) for i, e in enumerate(edges))
+    found = written(opened(project), HierarchyEdit(add=added)).objects
+    assert [o.outline.bounds for o in found if o.outline] == edges
+
+
+def test_new_objects_keep_their_nesting(opened: Open, project: Path) -> None:
+    top, child, leaf = an_object("top"), an_object("child"), an_object("leaf")
+    child, leaf = replace(child, parent=top.id), replace(leaf, parent=child.id)
+    # Given in any order.
+    after = written(opened(project), HierarchyEdit(add=(leaf, child, top)))
+    late = an_object("late", parent=child.id, kind=ObjectKind.DETECTION)
+    after = written(opened(project), HierarchyEdit(add=(late,)))
+    assert {o.name: o.parent for o in after.objects} == {
+        "top": None,
+        "child": top.id,
+        "leaf": child.id,
+        "late": child.id,
+    }
+
+
+def test_children_of_a_removed_object_move_up_into_its_place(opened: Open, project: Path) -> None:
+    first, top, last = an_object("first"), an_object("top"), an_object("last")
+    mid = an_object("mid", parent=top.id)
+    leaves = [an_object(f"leaf {i}", parent=mid.id) for i in range(3)]
+    written(opened(project), HierarchyEdit(add=(first, top, last, mid, *leaves)))
+    after = written(
+        opened(project), HierarchyEdit(remove=frozenset({top.id, mid.id, leaves[1].id}))
+    )
+    assert [(o.name, o.parent) for o in after.objects] == [
+        ("first", None),
+        ("leaf 0", None),
+        ("leaf 2", None),
+        ("last", None),
+    ]
+
+
+CHANGES = {
+    "name": {"name": "other"},
+    "no-name": {"name": None},
+    "class": {"path_class": PathClass(("New", "One"), Color(5, 6, 7))},
+    "no-class": {"path_class": None},
+    "color": {"color": Color(1, 2, 3, 4)},
+    "locked": {"locked": True},
+    "measurements": {"measurements": {"z": 0.1, "a": math.nan}},
+    "no-measurements": {"measurements": {}},
+    "metadata": {"metadata": {"note": "human"}},
+    "probability": {"probability": 0.25},
+    "outline": {"outline": OUTLINES["holed"]},
+    "box": {"outline": OUTLINES["ellipse"]},
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES.keys())
+@pytest.mark.parametrize("kind", ["annotation", "detection"])
+def test_a_replaced_object_changes_only_as_asked(
+    opened: Open, project: Path, change: dict[str, object], kind: str
+) -> None:
+    obj = an_object(kind=ObjectKind(kind), color=Color(4, 4, 4))
+    store = opened(project)
+    before = written(store, HierarchyEdit(add=(obj, an_object("other"))))
+    asked = replace(before.objects[0], **change)  # type: ignore[arg-type]
+    after = written(store, HierarchyEdit(replace=(asked,)))
+    assert same(after.objects[0], as_stored(asked))
+    assert same(after.objects[1], before.objects[1])
+
+
+def test_a_second_identical_write_changes_no_byte(opened: Open, project: Path) -> None:
+    store = opened(project)
+    obj = an_object(measurements={"x": 0.1}, kind=ObjectKind.DETECTION)
+    before = written(store, HierarchyEdit(add=(obj,)))
+    asked = replace(before.objects[0], name="b", measurements={"x": 0.3}, outline=OUTLINES["multi"])
+    first = written(store, HierarchyEdit(replace=(asked,)))
+    data = bytes_of(store)
+    for again in (asked, first.objects[0]):
+        receipt = store.write(
+            1, HierarchyEdit(replace=(again,)), expected=first.stamp, snapshot_folder=project / "k"
+        )
+        assert (receipt.changed, receipt.snapshot, receipt.stamp) == (False, None, first.stamp)
+    assert bytes_of(store) == data
+    assert not (project / "k").exists()
+
+
+def test_an_empty_edit_writes_nothing(opened: Open, golden: Callable[[str], Path]) -> None:
+    store = opened(golden("v0.4.4"))
+    data, stamp = bytes_of(store), store.stamp(1)
+    receipt = store.write(1, HierarchyEdit(), expected=stamp, snapshot_folder=store.folder / "k")
+    assert (receipt.changed, bytes_of(store), store.stamp(1)) == (False, data, stamp)
+
+
+def test_the_replaced_file_is_kept(opened: Open, golden: Callable[[str], Path]) -> None:
+    store = opened(golden("v0.4.4"))
+    data, folder = bytes_of(store), store.folder / "kept"
+    edit = HierarchyEdit(add=(an_object(),))
+    receipt = store.write(1, edit, expected=store.read(1).stamp, snapshot_folder=folder)
+    assert receipt.snapshot is not None
+    assert receipt.snapshot.read_bytes() == data
+    assert receipt.stamp == store.stamp(1)
+    undone = store.restore(1, receipt.snapshot, expected=receipt.stamp, snapshot_folder=folder)
+    assert undone.changed
+    assert bytes_of(store) == data
+
+
+def test_checking_writes_nothing(opened: Open, golden: Callable[[str], Path]) -> None:
+    store = opened(golden("v0.4.4"))
+    data, stamp = bytes_of(store), store.stamp(1)
+    assert store.check(1, HierarchyEdit(add=(an_object(),)), expected=stamp)
+    assert (bytes_of(store), store.stamp(1)) == (data, stamp)
+
+
+def test_a_file_changed_since_it_was_read_is_refused(opened: Open, project: Path) -> None:
+    store = opened(project)
+    stamp = store.read(1).stamp
+    written(NativeStore.open(project), HierarchyEdit(add=(an_object("by someone else"),)))
+    data = bytes_of(store)
+    with pytest.raises(ProtectedError, match="changed since it was read"):
+        store.write(1, HierarchyEdit(add=(an_object(),)), expected=stamp, snapshot_folder=project)
+    assert bytes_of(store) == data
+
+
+@pytest.mark.parametrize("beside", [True, False], ids=["beside", "instead"])
+def test_a_bkp_file_is_refused(opened: Open, project: Path, beside: bool) -> None:
+    store = opened(project)
+    stamp, file = store.stamp(1), store.data_file(1)
+    backup = file.with_name(file.name + ".bkp")
+    if beside:
+        shutil.copy(file, backup)
+    else:
+        file.rename(backup)
+    with pytest.raises(ProtectedError, match=r"\.bkp"):
+        store.read(1)
+    with pytest.raises(ProtectedError, match=r"\.bkp"):
+        store.write(1, HierarchyEdit(add=(an_object(),)), expected=stamp, snapshot_folder=project)
+    assert file.exists() is beside
+
+
+@pytest.mark.parametrize("keep", [0, 1, 4, 100, -7, -1], ids=lambda n: f"cut-at-{n}")
+def test_a_damaged_file_is_refused_and_not_touched(
+    opened: Open, golden: Callable[[str], Path], keep: int
+) -> None:
+    store = opened(golden("v0.4.4"))
+    file = store.data_file(1)
+    cut = file.read_bytes()[:keep]
+    file.write_bytes(cut)
+    with pytest.raises(DamagedFileError):
+        store.read(1)
+    edit = HierarchyEdit(add=(an_object(),))
+    with pytest.raises(DamagedFileError):
+        store.write(1, edit, expected=store.stamp(1), snapshot_folder=store.folder / "k")
+    assert file.read_bytes() == cut
+
+
+BAD = {
+    "class-name": {"path_class": PathClass(("a", "b:c"))},
+    "tma-core": {"kind": ObjectKind.TMA_CORE},
+    "no-outline": {"outline": None},
+    "unknown-parent": {"parent": new_id("nowhere")},
+}
+
+
+@pytest.mark.parametrize("fields", BAD.values(), ids=BAD.keys())
+def test_what_qupath_could_not_read_back_is_refused(
+    opened: Open, project: Path, fields: dict[str, object]
+) -> None:
+    store = opened(project)
+    data, stamp = bytes_of(store), store.stamp(1)
+    edit = HierarchyEdit(add=(an_object(**fields),))
+    with pytest.raises((InputError, ProtectedError)):
+        store.write(1, edit, expected=stamp, snapshot_folder=project / "k")
+    assert bytes_of(store) == data
+
+
+def readable(version: str) -> None:
+    installed = find_installation()
+    newest = version_numbers(installed.version if installed else None)
+    if version_numbers(version) > newest:
+        pytest.skip(f"the QuPath here is older than {version}, and refuses it")
+
+
+@pytest.mark.parametrize("image", [1, 2, 3])
+@pytest.mark.parametrize("version", VERSIONS)
+def test_golden_objects_survive_an_edit_of_their_image(
+    opened: Open, golden: Callable[[str], Path], version: str, image: int
+) -> None:
+    """Planes, nesting, colours, locks, metadata, ids, cells with nuclei, TMA cores, tiles."""
+    folder = golden(version)
+    store = opened(folder)
+    if isinstance(store, PaquoStore):
+        readable(version)
+    before = NativeStore.open(folder).read(image)
+    assert all(map(same, store.read(image).objects, before.objects))
+    assert len(store.read(image).objects) == len(before.objects)
+    new = an_object(kind=ObjectKind.DETECTION)
+    after = by_id(written(store, HierarchyEdit(add=(new,)), image))
+    natively = by_id(NativeStore.open(folder).read(image))
+    assert all(same(after[i], natively[i]) for i in after)
+    assert len(after) == len(before.objects) + 1
+    if version == "v0.3.2" and not isinstance(store, PaquoStore):
+        return  # without stored ids, and natively left without
+    for obj in before.objects:
+        assert same(after[obj.id], replace(obj, id_is_stored=True))
+
+
+@pytest.mark.qupath
+@pytest.mark.parametrize("version", [*VERSIONS, BULK])
+def test_both_stores_read_the_same(
+    golden: Callable[[str], Path], worker: Worker, version: str
+) -> None:
+    readable(version)
+    folder = golden(version)
+    natively, through = NativeStore.open(folder), PaquoStore.open(folder)
+    through._running = worker
+    for entry in natively.images():
+        ours, theirs = natively.read(entry.id), through.read(entry.id)
+        assert all(map(same, ours.objects, theirs.objects))
+        assert len(ours.objects) == len(theirs.objects)
+        assert (ours.image_type, ours.stamp) == (theirs.image_type, theirs.stamp)
+        assert ours.problems == theirs.problems
+
+
+@pytest.mark.qupath
+def test_ids_that_no_file_holds_do_not_change_between_readings(
+    golden: Callable[[str], Path], worker: Worker
+) -> None:
+    store = PaquoStore.open(golden("v0.3.2"))
+    store._running = worker
+    first, second = store.read(1), store.read(1)
+    assert [o.id for o in first.objects] == [o.id for o in second.objects]
+    assert not any(o.id_is_stored for o in first.objects)
+
+
+@pytest.mark.qupath
+def test_the_project_decides_the_colour_of_a_class(project: Path, worker: Worker) -> None:
+    store = PaquoStore.open(project)
+    store._running = worker
+    obj = an_object(path_class=PathClass(("Only here",), Color(1, 1, 1)))
+    first = written(store, HierarchyEdit(add=(obj,)))
+    store.add_classes([PathClass(("Only here",), Color(2, 2, 2))])
+    second = store.read(1)
+    colors = [c.objects[0].path_class.color for c in (first, second) if c.objects[0].path_class]
+    assert colors == [Color(1, 1, 1), Color(2, 2, 2)]
+
+
+@pytest.mark.qupath
+def test_a_project_of_a_newer_qupath_is_refused(project: Path) -> None:
+    file = project / "project.qpproj"
+    document = json.loads(file.read_text("utf-8"))
+    file.write_text(json.dumps({**document, "version": "99.1.0"}), "utf-8")
+    with PaquoStore.open(project) as store, pytest.raises(ProtectedError, match=r"99\.1\.0"):
+        store.read(1)
+
+
+@pytest.mark.qupath
+def test_a_worker_that_dies_is_an_error_and_the_next_call_starts_another(project: Path) -> None:
+    with PaquoStore.open(project) as store:
+        written(store, HierarchyEdit(add=(an_object(),)))
+        data = bytes_of(store)
+        assert store._running is not None
+        os.kill(store._running.process_id or 0, signal.SIGKILL)
+        with pytest.raises(MachineError, match="has ended"):
+            store.write(
+                1,
+                HierarchyEdit(add=(an_object("two"),)),
+                expected=store.stamp(1),
+                snapshot_folder=project / "k",
+            )
+        assert bytes_of(store) == data
+        assert len(store.read(1).objects) == 1
+
+
+@pytest.mark.qupath
+def test_an_answer_nobody_waited_for_is_not_taken_for_the_next(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(self: Worker) -> None:
+        raise KeyboardInterrupt
+
+    with PaquoStore.open(project) as store:
+        written(store, HierarchyEdit(add=(an_object(),)), image=2)
+        with monkeypatch.context() as patch:
+            patch.setattr(Worker, "_receive", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                store.read(2)
+        assert store.read(1).objects == ()
+        assert len(store.read(2).objects) == 1
+
+
+@pytest.mark.qupath
+def test_no_jvm_in_this_process(project: Path, worker: Worker) -> None:
+    store = PaquoStore.open(project)
+    store._running = worker
+    written(store, HierarchyEdit(add=(an_object(),)))
+    jpype = sys.modules.get("jpype")
+    assert jpype is None or not jpype.isJVMStarted()
+    assert "paquo.java" not in sys.modules
+
+
+def test_no_qupath_is_said_and_not_taken_for_an_empty_image(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PAQUO_QUPATH_DIR", str(tmp_path))
+    with PaquoStore.open(project) as store, pytest.raises(MissingComponentError, match="native"):
+        store.read(1)
+    with pytest.raises(MissingComponentError, match="PAQUO_QUPATH_DIR"):
+        open_store(project, "paquo")
+
+
+def test_qupath_failing_writes_nothing(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = PaquoStore.open(project)
+
+    def fail(self: PaquoStore, request: object) -> None:
+        msg = "java.lang.OutOfMemoryError"
+        raise QuPathFailedError(msg)
+
+    monkeypatch.setattr(PaquoStore, "_ask", fail)
+    data, stamp = bytes_of(store), store.stamp(1)
+    with pytest.raises(ProtectedError, match="OutOfMemoryError"):
+        store.write(1, HierarchyEdit(add=(an_object(),)), expected=stamp, snapshot_folder=project)
+    with pytest.raises(DamagedFileError, match="OutOfMemoryError"):
+        store.read(1)
+    assert bytes_of(store) == data
+
+
+def test_the_proof_takes_a_right_file_and_refuses_a_wrong_one() -> None:
+    original = golden_bytes("v0.4.4")
+
+    def edited(edit: HierarchyEdit) -> tuple[Proof, bytes]:
+        editor = FileEditor(original, "file", "s", {})
+        data = editor.apply(edit)
+        return Proof(editor), data
+
+    one, other = an_object("one"), an_object("other")
+    proof, right = edited(HierarchyEdit(add=(one,)))
+    proof.check(right)
+    victim = FileEditor(original, "file", "s", {}).found[0].id
+    wrong = {  # what it is wrong in
+        "nothing added": original,
+        "something else added": edited(HierarchyEdit(add=(other,)))[1],
+        "changed": edited(HierarchyEdit(add=(replace(one, name="x"),)))[1],
+        "under another": edited(HierarchyEdit(add=(replace(one, parent=victim),)))[1],
+        "lost another": edited(HierarchyEdit(add=(one,), remove=frozenset({victim})))[1],
+        "another image": golden_bytes("v0.4.4", 2),
+        "cut": right[:-9],
+    }
+    for data in wrong.values():
+        with pytest.raises(ProtectedError, match="was not changed"):
+            proof.check(data)
