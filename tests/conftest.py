@@ -8,12 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from glombridge.qupath.paquo.installation import find_installation
+
 DATA = Path(__file__).parent / "data"
 
 
 def _missing_tools() -> dict[str, str]:
     missing = {}
-    if not os.environ.get("PAQUO_QUPATH_DIR"):
+    if find_installation() is None:
         missing["qupath"] = "no QuPath: set PAQUO_QUPATH_DIR to an installation of QuPath"
     if shutil.which("node") is None:
         missing["node"] = "Node.js is not installed"

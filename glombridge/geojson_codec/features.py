@@ -108,7 +108,13 @@ class FeatureReader:
             name=self._text(properties.get("name"), "name", where),
             color=self._own_color(properties, extras, where),
             locked=self._flag(properties.get("isLocked", properties.get("locked")), where),
-            measurements=self._measurements(properties.get("measurements"), where),
+            measurements=_in_order(
+                {
+                    **self._measurements(properties.get("measurements"), where),
+                    **self._measurements(extras.get("measurements"), where),
+                },
+                extras.get("measurementNames"),
+            ),
             metadata=self._metadata(properties.get("metadata"), where),
             probability=self._probability(extras, where),
             nucleus=self._nucleus({**properties, **feature}, extras, where),
@@ -349,3 +355,11 @@ def _number(value: Any) -> float | None:
         return float(value)
     except (ValueError, OverflowError):
         return None
+
+
+def _in_order(measurements: dict[str, float], names: Any) -> dict[str, float]:
+    """Measurements in the order that was kept with them; those it does not name come last."""
+    if not isinstance(names, list):
+        return measurements
+    known = [name for name in names if isinstance(name, str) and name in measurements]
+    return {name: measurements[name] for name in dict.fromkeys([*known, *measurements])}

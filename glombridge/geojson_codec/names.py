@@ -21,7 +21,8 @@ EXTRAS = "glombridge"
 
 Its keys: ``parent`` (id), ``probability``, ``idIsStored`` (false), ``colorAlpha``,
 ``classHasColor`` (false: the grey is made up), and ``outline`` and ``nucleusOutline`` (kind, where
-the geometry alone would suggest another).
+the geometry alone would suggest another), and ``measurements`` (those that are not finite: one of
+them makes QuPath 0.4 refuse the whole file) with ``measurementNames``, the order of all of them.
 """
 
 NOT_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}

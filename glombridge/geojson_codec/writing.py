@@ -101,10 +101,15 @@ def _feature(item: SlideObject, colors: Mapping[str, Color]) -> geojson.Feature:
         properties["isLocked"] = True
     if item.kind is ObjectKind.TMA_CORE:
         properties["isMissing"] = item.missing
-    if item.measurements:
-        properties["measurements"] = {
-            name: _number(value) for name, value in item.measurements.items()
-        }
+    finite = {n: float(v) for n, v in item.measurements.items() if math.isfinite(v)}
+    if finite:
+        properties["measurements"] = finite
+    # QuPath 0.4 cannot import a file with a single number that is not finite, not even its own;
+    # to QuPath an absent measurement and NaN are the same.
+    others = {n: _number(v) for n, v in item.measurements.items() if n not in finite}
+    if others:
+        extras["measurements"] = others
+        extras["measurementNames"] = list(item.measurements)
     if item.metadata:
         properties["metadata"] = dict(item.metadata)
     if item.parent is not None:

@@ -149,11 +149,18 @@ def detect(
                     seen = detect_slide(
                         slide, spec, detector, batch=settings.detect.batch, task=task
                     )
-                prints[entry.id] = fingerprint(slide.path)
+                prints[entry.id] = print_of = fingerprint(slide.path)
                 name = f"{entry.id:04d}_{safe_name(entry.name)}"
                 done.append(
                     _write(
-                        partial, name, entry, slide.frame, seen, detector.class_names, confidence
+                        partial,
+                        name,
+                        entry,
+                        print_of,
+                        slide.frame,
+                        seen,
+                        detector.class_names,
+                        confidence,
                     )
                 )
             except GlombridgeError as error:
@@ -229,7 +236,12 @@ def load_proposals(
             found = stitch(seen.boxes.above(float(manifest["confidence"])))
             proposals.append(
                 Proposals(
-                    int(image["id"]), found.xyxy, found.score, found.class_index, image["mpp"]
+                    int(image["id"]),
+                    found.xyxy,
+                    found.score,
+                    found.class_index,
+                    image["mpp"],
+                    str(image["slide_fingerprint"]),
                 )
             )
         return proposals, str(manifest["run"]), str(manifest["weights"]["sha256"])[:12]
@@ -297,6 +309,7 @@ def _write(
     folder: Path,
     name: str,
     entry: ImageEntry,
+    slide: str,
     frame: Frame,
     seen: SlideDetections,
     class_names: Sequence[str],
@@ -304,20 +317,26 @@ def _write(
 ) -> DetectedImage:
     found = stitch(seen.boxes.above(confidence))
     seen.save(folder / f"{name}.npz")
-    write_geojson(folder / f"{name}.geojson", as_objects(found, entry, class_names))
+    write_geojson(folder / f"{name}.geojson", as_objects(found, f"{entry.id}|{slide}", class_names))
     mpp = None if frame.mpp_x is None or frame.mpp_y is None else (frame.mpp_x + frame.mpp_y) / 2
     return DetectedImage(entry.id, entry.name, len(found), len(seen.scanned), seen.tiles, name, mpp)
 
 
-def as_objects(found: Boxes, entry: ImageEntry, class_names: Sequence[str]) -> list[SlideObject]:
-    """Detections as QuPath objects, for a GeoJSON file that QuPath can import by itself."""
+def as_objects(found: Boxes, image: str, class_names: Sequence[str]) -> list[SlideObject]:
+    """Detections as QuPath objects, for a GeoJSON file that QuPath can import by itself.
+
+    Args:
+        found: stitched boxes in QuPath pixels.
+        image: what the image is known by; with the place it makes an object's id.
+        class_names: by class index.
+    """
     objects = []
     for k in range(len(found)):
         x0, y0, x1, y1 = np.round(found.xyxy[k], 2).tolist()
         name = class_names[int(found.class_index[k])]
         objects.append(
             SlideObject(
-                id=uuid5(_NAMESPACE, f"{entry.id}|{entry.uris}|{name}|{(x0, y0, x1, y1)}"),
+                id=uuid5(_NAMESPACE, f"{image}|{name}|{(x0, y0, x1, y1)}"),
                 kind=ObjectKind.ANNOTATION,
                 outline=Outline.rectangle(x0, y0, x1, y1),
                 path_class=PathClass.parse(name).derive(PROPOSED),

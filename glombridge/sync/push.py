@@ -40,6 +40,8 @@ class Proposals:
         xyxy: (N, 4) boxes in QuPath pixels.
         score, class_index: (N,).
         mpp: µm per QuPath pixel, ``None`` = unknown.
+        slide: fingerprint of the slide file: with the place and the run it makes an object's id,
+            which must not change when slides or projects are moved.
     """
 
     entry_id: int
@@ -47,6 +49,7 @@ class Proposals:
     score: Floats
     class_index: np.ndarray
     mpp: float | None
+    slide: str = ""
 
 
 @dataclass(frozen=True)
@@ -262,7 +265,7 @@ def _proposal(
         measurements[DIAMETER_UM] = round((x1 - x0 + y1 - y0) / 2 * wanted.mpp, 2)
     place = [round(v / _PLACE_GRID_PX) for v in (x0, y0, x1, y1)]
     return SlideObject(
-        id=uuid.uuid5(_NAMESPACE, f"{entry.id}|{entry.uris}|{run}|{class_name}|{place}"),
+        id=uuid.uuid5(_NAMESPACE, f"{entry.id}|{wanted.slide}|{run}|{class_name}|{place}"),
         kind=ObjectKind.ANNOTATION,
         outline=Outline.rectangle(x0, y0, x1, y1),
         path_class=PathClass(settings.proposed_class(class_name).names, PROPOSED_COLOR),

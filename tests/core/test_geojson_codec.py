@@ -303,9 +303,14 @@ def test_written_features_have_what_qupath_asks_for():
         "name": "g",
         "classification": {"names": ["Glomerulus", "Proposed"], "color": [10, 20, 30]},
         "isLocked": True,
-        "measurements": {"Confidence": 0.5, "none": "NaN"},
+        "measurements": {"Confidence": 0.5},
         "metadata": {"glombridge.state": "proposal"},
-        "glombridge": {"parent": str(UUID(int=9))},
+        "glombridge": {
+            "parent": str(UUID(int=9)),
+            # One number that is not finite makes QuPath 0.4 refuse the whole file.
+            "measurements": {"none": "NaN"},
+            "measurementNames": ["Confidence", "none"],
+        },
     }
 
 

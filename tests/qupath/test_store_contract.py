@@ -164,6 +164,26 @@ def test_rectangles_keep_their_edges_to_the_last_bit(opened: Open, project: Path
     assert [o.outline.bounds for o in found if o.outline] == edges
 
 
+def test_different_objects_added_at_once_keep_each_their_own(opened: Open, project: Path) -> None:
+    """What one object lacks, it does not get from the next; each keeps the order of its values."""
+    parent = an_object("parent")
+    added = (
+        an_object("both", measurements={"a": 1.5, "b": 2.5}, metadata={"k": "1", "l": "2"}),
+        an_object("turned", measurements={"b": 3.5, "a": 4.5}, metadata={"l": "3"}),
+        parent,
+        an_object("none", kind=ObjectKind.TILE, measurements={}, metadata={}, path_class=None),
+        replace(an_object("l", parent=parent.id, locked=True), name=None),
+        an_object("late", path_class=None, probability=0.5, outline=OUTLINES["holed"]),
+        an_object("c", kind=ObjectKind.CELL, nucleus=OUTLINES["polygon"], color=Color(1, 2, 3)),
+        an_object("d", kind=ObjectKind.CELL, nucleus=None, measurements={"c": 0.0}),
+    )
+    after = by_id(written(opened(project), HierarchyEdit(add=added)))
+    assert len(after) == len(added)
+    for obj in added:
+        assert same(after[obj.id], as_stored(obj))
+        assert list(after[obj.id].measurements) == list(obj.measurements)
+
+
 def test_new_objects_keep_their_nesting(opened: Open, project: Path) -> None:
     top, child, leaf = an_object("top"), an_object("child"), an_object("leaf")
     child, leaf = replace(child, parent=top.id), replace(leaf, parent=child.id)
