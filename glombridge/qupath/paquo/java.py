@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import paquo.java as qp
 import shapely
+from jpype import JArray  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 from paquo.jpype_backend import JClass
 
@@ -341,9 +342,19 @@ def _integer(value: int | None) -> Any:
     return None if value is None else qp.Integer.valueOf(value)
 
 
-def new_list() -> Any:
-    """An empty Java list."""
-    return qp.ArrayList()
+def array(cls: Any, items: Sequence[Any] | int) -> Any:
+    """A Java array of objects, or an empty one of this length."""
+    return JArray(cls)(items)
+
+
+def array_of(numbers: NDArray[Any]) -> Any:
+    """A Java array of numbers, moved over in one piece."""
+    return JArray.of(numbers)
+
+
+def from_json_text(text: str, cls: Any) -> Any:
+    """A Java object of this class from its JSON."""
+    return _GSON.fromJson(text, cls)
 
 
 def plane(value: Plane) -> Any:
@@ -388,17 +399,6 @@ def extent(start: float, end: float) -> float:
         if start + candidate == end:
             return candidate
     return width
-
-
-def new_object(kind: str, outline: Any, nucleus: Any) -> Any:
-    """A new object without a class."""
-    if kind == "annotation":
-        return qp.PathObjects.createAnnotationObject(outline)
-    if kind == "tile":
-        return qp.PathObjects.createTileObject(outline)
-    if kind == "cell":
-        return qp.PathObjects.createCellObject(outline, nucleus, None, None)
-    return qp.PathObjects.createDetectionObject(outline)
 
 
 def set_id(obj: Any, text: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import faulthandler
 import os
 import signal
-from collections import defaultdict
+from itertools import chain
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -119,25 +119,39 @@ def add_all(
     java: ModuleType, image_data: Any, added: tuple[SlideObject, ...], by_id: dict[str, Any]
 ) -> None:
     """Make all new objects, then put those under the image in with one call."""
-    made = ObjectMaker(java)
-    under: dict[str | None, Any] = defaultdict(java.new_list)
-    nested = any(obj.parent for obj in added)
-    # Each call leaves objects of JPype behind, and looking through them finds no cycles.
+    if not added:
+        return
+    # Only here, because it starts the JVM.
+    from .adding import make
+
+    # Looking through many values finds no cycles.
     with paused_gc():
-        for obj in added:
-            new = made.of(obj)
-            if nested:
-                by_id[str(obj.id)] = new
-            under[None if obj.parent is None else str(obj.parent)].add(new)
+        made = make(added)
+        top: list[int] = []
+        under: dict[str, list[int]] = {}
+        if any(obj.parent for obj in added):
+            for row, obj in enumerate(added):
+                if obj.parent is None:
+                    top.append(row)
+                else:
+                    under.setdefault(str(obj.parent), []).append(row)
+    if not under:
+        java.add_objects(image_data, made.all())
+        return
+    rows = {str(obj.id): row for row, obj in enumerate(added)}
+    # In the order of their parents, so that the children of each are one part of the list.
+    ordered = made.in_order([*top, *chain.from_iterable(under.values())])
+    start = len(top)
     for parent, children in under.items():
-        if parent is not None:
-            java.add_children(by_id[parent], children)
-    if None in under:
-        java.add_objects(image_data, under[None])
+        above = made.array[rows[parent]] if parent in rows else by_id[parent]
+        java.add_children(above, ordered.subList(start, start + len(children)))
+        start += len(children)
+    if top:
+        java.add_objects(image_data, ordered.subList(0, len(top)))
 
 
 class ObjectMaker:
-    """Makes QuPath's objects; planes and classes are made once and shared."""
+    """Makes what a changed object gets; planes and classes are made once and shared."""
 
     def __init__(self, java: ModuleType) -> None:
         self.java = java
@@ -159,26 +173,6 @@ class ObjectMaker:
             argb = None if given.color is None else given.color.to_argb()
             self._classes[given.names] = self.java.path_class(given.names, argb)
         return self._classes[given.names]
-
-    def of(self, obj: SlideObject) -> Any:
-        """A new object with everything that belongs to it but its children."""
-        java = self.java
-        nucleus = None if obj.nucleus is None else self.roi(obj.nucleus)
-        new = java.new_object(obj.kind.value, self.roi(obj.outline), nucleus)
-        java.set_id(new, str(obj.id))
-        if obj.path_class is not None or obj.probability == obj.probability:
-            java.set_class(new, self.path_class(obj), obj.probability)
-        if obj.name is not None:
-            java.set_name(new, obj.name)
-        if obj.color is not None:
-            java.set_color(new, obj.color.to_argb())
-        if obj.locked:
-            java.set_locked(new, True)
-        if obj.measurements:
-            java.set_measurements(new, obj.measurements.items(), clear=False)
-        if obj.metadata:
-            java.set_metadata(new, obj.metadata.items(), clear=False)
-        return new
 
 
 def _change(java: ModuleType, target: Any, obj: SlideObject, fields: set[str]) -> None:
