@@ -55,7 +55,12 @@ import json, resource, sys, time
 from glombridge.qupath import NativeStore
 from pathlib import Path
 def peak_mb():
-    # macOS counts bytes, Linux kibibytes.
+    status = Path("/proc/self/status")
+    if status.exists():
+        # On Linux ru_maxrss begins with the peak of the process that started this one.
+        (line,) = [x for x in status.read_text().splitlines() if x.startswith("VmHWM")]
+        return int(line.split()[1]) / 1024
+    # macOS counts bytes, others kibibytes.
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (1 << 20 if sys.platform == "darwin" else 1 << 10)
 store = NativeStore.open(Path(sys.argv[1]))
