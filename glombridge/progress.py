@@ -22,10 +22,6 @@ class Reporter(Protocol):
         """Open a task of ``total`` steps (``None`` = unknown), to be used with ``with``."""
         ...
 
-    def say(self, message: str) -> None:
-        """Tell the person something worth a line of its own."""
-        ...
-
 
 class _SilentTask:
     def advance(self, steps: float = 1, *, note: str | None = None) -> None:
@@ -39,9 +35,6 @@ class SilentReporter:
     def task(self, description: str, total: float | None) -> Iterator[Task]:  # noqa: ARG002
         """A task nobody watches."""
         yield _SilentTask()
-
-    def say(self, message: str) -> None:
-        """Nobody listens."""
 
 
 SILENT = SilentReporter()

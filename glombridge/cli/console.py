@@ -55,10 +55,6 @@ class RichReporter:
             yield _Bar(progress, task_id)
             progress.update(task_id, completed=total or 0, note="")
 
-    def say(self, message: str) -> None:
-        """Print a line."""
-        ERR.print(message, markup=False)
-
 
 class _Bar:
     def __init__(self, progress: Progress, task_id: TaskID) -> None:

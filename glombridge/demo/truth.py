@@ -13,6 +13,7 @@ import numpy as np
 from shapely.geometry import Polygon
 
 from ..errors import DamagedFileError
+from ..qupath.saving import atomic_write
 
 TRUTH_FILE = "truth.json"
 """Name of the file beside the slides."""
@@ -78,9 +79,7 @@ def save_truth(truths: Sequence[SlideTruth], path: Path) -> None:
         "frame": "level-0 pixels, x right, y down",
         "slides": [_slide_to_json(truth) for truth in truths],
     }
-    temporary = path.with_name(path.name + ".part")
-    temporary.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    atomic_write(path, (json.dumps(document, indent=1) + "\n").encode())
 
 
 def load_truth(path: Path) -> list[SlideTruth]:

@@ -103,3 +103,10 @@ def touching_pairs(a: Floats, b: Floats) -> tuple[Ints, Ints]:
     i, j = tree.query(shapely.box(*a.T), predicate="intersects")
     order = np.lexsort((j, i))
     return i[order].astype(np.int64), j[order].astype(np.int64)
+
+
+def pair_overlaps(a: Floats, b: Floats) -> tuple[Ints, Ints, Floats, Floats]:
+    """All pairs (i, j) of boxes that intersect, with the areas of intersection and of union."""
+    i, j = touching_pairs(a, b)
+    shared = intersections(a[i], b[j])
+    return i, j, shared, areas(a)[i] + areas(b)[j] - shared

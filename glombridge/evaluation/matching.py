@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..detection.boxes import Bools, Boxes, Floats, Ints, areas, intersections, touching_pairs
+from ..detection.boxes import Bools, Boxes, Floats, Ints, pair_overlaps
 
 
 @dataclass(frozen=True)
@@ -53,9 +53,7 @@ def match_boxes(
         ignored: (N,) detections whose being false shall not count.
     """
     truth_of = np.full(len(found), -1, np.int64)
-    i, j = touching_pairs(found.xyxy, truth_xyxy)
-    shared = intersections(found.xyxy[i], truth_xyxy[j])
-    union = areas(found.xyxy)[i] + areas(truth_xyxy)[j] - shared
+    i, j, shared, union = pair_overlaps(found.xyxy, truth_xyxy)
     iou = shared / np.where(union > 0, union, 1.0)
     keep = iou >= min_iou
     i, j, iou = i[keep], j[keep], iou[keep]

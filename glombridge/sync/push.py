@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import shapely
 
-from ..detection.boxes import Floats, areas, intersections, touching_pairs
+from ..detection.boxes import Floats, pair_overlaps
 from ..errors import GlombridgeError, InputError, PartlyDoneError
 from ..ledger import ProjectLock, Workspace
 from ..ledger.running_qupath import refuse_while_qupath_runs
@@ -303,9 +303,7 @@ def _check(
 
 def _matches(found: Floats, there: Floats) -> np.ndarray:
     hit = np.zeros(len(found), np.bool_)
-    i, j = touching_pairs(found, there)
-    shared = intersections(found[i], there[j])
-    union = areas(found)[i] + areas(there)[j] - shared
+    i, _, shared, union = pair_overlaps(found, there)
     hit[i[shared >= SAME_IOU * union]] = True
     return hit
 
