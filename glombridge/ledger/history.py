@@ -10,9 +10,13 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from ..errors import DamagedFileError, MachineError
+from ..errors import DamagedFileError, MachineError, ProtectedError
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""Of the events. 1 knew pushes that only add; 2 has writes that are announced and confirmed, and what
+humans decided. Both are read."""
+
+NEWLINE = b"\n"
 
 
 @dataclass(frozen=True)
@@ -53,30 +57,59 @@ class History:
 
         Raises:
             DamagedFileError: a line that no interrupted write explains.
+            ProtectedError: an event of a newer glombridge.
+        """
+        for _, record in self.events_from(0):
+            if not kinds or record["event"] in kinds:
+                yield record
+
+    def events_from(self, offset: int) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Events from a place in the file on, each with the place where the next one begins.
+
+        Args:
+            offset: in bytes, one that was given back here, or 0.
+
+        Raises:
+            DamagedFileError: a line that no interrupted write explains.
+            ProtectedError: an event of a newer glombridge.
         """
         if not self.path.is_file():
             return
         with self.path.open("rb") as file:
-            for number, line in enumerate(file, start=1):
-                try:
-                    record = json.loads(line)
-                    event = record["event"]
-                except (ValueError, KeyError, TypeError) as error:
-                    # An interrupted append leaves the beginning of a record: pass over it.
-                    # Anything else is not ours and must not be guessed at.
-                    if (
-                        line.startswith(b'{"v":')
-                        or not line.strip()
-                        or b'{"v":'.startswith(line.rstrip())
-                    ):
-                        continue
-                    msg = (
-                        f"{self.path} line {number} is not a history record: {error}. "
-                        "Restore the file from a backup, or remove that line."
-                    )
-                    raise DamagedFileError(msg) from error
-                if not kinds or event in kinds:
-                    yield record
+            file.seek(offset)
+            for line in file:
+                offset += len(line)
+                record = self._parsed(line, offset)
+                if record is not None:
+                    yield offset, record
+
+    def _parsed(self, line: bytes, offset: int) -> dict[str, Any] | None:
+        try:
+            record: dict[str, Any] = json.loads(line)
+            _ = record["event"]
+        except (ValueError, KeyError, TypeError) as error:
+            # An interrupted append leaves the beginning of a record: pass over it.
+            # Anything else is not ours and must not be guessed at.
+            if line.startswith(b'{"v":') or not line.strip() or b'{"v":'.startswith(line.rstrip()):
+                return None
+            msg = (
+                f"{self.path} {self._line_at(offset)} is not a history record: {error}. "
+                "Restore the file from a backup, or remove that line."
+            )
+            raise DamagedFileError(msg) from error
+        if int(record.get("v", 0)) > FORMAT_VERSION:
+            # Read half understood, it could bring back what a human has rejected.
+            msg = (
+                f"{self.path} {self._line_at(offset)} was written by a newer glombridge (format "
+                f"{record['v']}, this one knows {FORMAT_VERSION}). Update glombridge."
+            )
+            raise ProtectedError(msg)
+        return record
+
+    def _line_at(self, end: int) -> str:
+        with self.path.open("rb") as file:
+            before = file.read(end)
+        return f"line {before.count(NEWLINE) + (not before.endswith(NEWLINE))}"
 
 
 def utc_now() -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -190,6 +190,7 @@ class NativeStore:
         *,
         expected: FileStamp,
         snapshot_folder: Path,
+        ready: Callable[[WriteReceipt], None] | None = None,
     ) -> WriteReceipt:
         """Apply an edit; see :meth:`ProjectStore.write`.
 
@@ -201,7 +202,7 @@ class NativeStore:
         if prepared is None:
             return WriteReceipt(entry_id, expected, None, changed=False)
         editor, data = prepared
-        return self._publish(entry_id, data, expected, snapshot_folder, editor)
+        return self._publish(entry_id, data, expected, snapshot_folder, editor.check, ready)
 
     def check(self, entry_id: int, edit: HierarchyEdit, *, expected: FileStamp) -> bool:
         """Do all :meth:`write` does except writing; returns whether it would change anything.
@@ -251,7 +252,7 @@ class NativeStore:
         DataFile.parse(data, str(copy))
         if check_unchanged(path, expected) == data:
             return WriteReceipt(entry_id, expected, None, changed=False)
-        return self._publish(entry_id, data, expected, snapshot_folder, None)
+        return self._publish(entry_id, data, expected, snapshot_folder, _take_as_it_is)
 
     def _prepare(
         self, entry_id: int, edit: HierarchyEdit, expected: FileStamp
@@ -277,19 +278,25 @@ class NativeStore:
         data: bytes,
         expected: FileStamp,
         snapshot_folder: Path,
-        editor: FileEditor | None,
+        verify: Callable[[bytes], None],
+        ready: Callable[[WriteReceipt], None] | None = None,
     ) -> WriteReceipt:
         path = self.data_file(entry_id)
         snapshot = snapshot_folder / snapshot_name(entry_id, path.name) if expected.exists else None
+
+        def receipt(stamp: FileStamp) -> WriteReceipt:
+            return WriteReceipt(entry_id, stamp, snapshot, changed=True)
+
         with folder_for(path):
             stamp = replace_file(
                 path,
                 data,
                 expected=expected,
                 snapshot=snapshot,
-                verify=_take_as_it_is if editor is None else editor.check,
+                verify=verify,
+                ready=None if ready is None else lambda stamp: ready(receipt(stamp)),
             )
-        return WriteReceipt(entry_id, stamp, snapshot, changed=True)
+        return receipt(stamp)
 
     def add_image(
         self,

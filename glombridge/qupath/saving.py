@@ -76,6 +76,7 @@ def replace_file(
     expected: FileStamp,
     snapshot: Path | None,
     verify: Callable[[bytes], None],
+    ready: Callable[[FileStamp], None] | None = None,
 ) -> FileStamp:
     """Replace a file that nobody may have touched since it was read.
 
@@ -85,6 +86,8 @@ def replace_file(
         expected: its stamp when it was read.
         snapshot: where to keep the old file; ``None`` if there is none to keep.
         verify: is given the new bytes as read back from the disk and raises if they are wrong.
+        ready: is given the stamp of the new file when nothing is left to do but to put it in place,
+            and may put it on record. If it raises, nothing is replaced.
 
     Returns:
         The stamp of the new file.
@@ -109,8 +112,11 @@ def replace_file(
         original = check_unchanged(path, expected)
         if snapshot is not None and expected.exists:
             _keep(original, snapshot)
-            # Keeping it took time; look once more, with nothing left to do but the replacement.
-            check_unchanged(path, expected)
+        if ready is not None:
+            ready(stamp)
+        # Keeping it and putting it on record took time; look once more, with nothing left to do but
+        # the replacement.
+        check_unchanged(path, expected)
     return stamp
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -156,6 +156,7 @@ class ProjectStore(Protocol):
         *,
         expected: FileStamp,
         snapshot_folder: Path,
+        ready: Callable[[WriteReceipt], None] | None = None,
     ) -> WriteReceipt:
         """Apply an edit; read the result back and compare before it takes the file's place.
 
@@ -164,6 +165,9 @@ class ProjectStore(Protocol):
             edit: what to change.
             expected: the stamp :meth:`read` gave; another state on disk is refused.
             snapshot_folder: where the replaced file is kept.
+            ready: is given the receipt when nothing is left to do but to put the new file in place,
+                so that it can be put on record before. If it raises, nothing is replaced. Not
+                called where nothing changes.
 
         Raises:
             ProtectedError: the file changed since it was read, cannot be re-emitted byte for

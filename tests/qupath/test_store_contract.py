@@ -32,6 +32,7 @@ from glombridge.qupath import (
     ImageServerInfo,
     NativeStore,
     PaquoStore,
+    WriteReceipt,
     find_installation,
     open_store,
     version_numbers,
@@ -115,6 +116,49 @@ def same(a: SlideObject, b: SlideObject) -> bool:
 
 def test_an_image_without_objects_is_empty(opened: Open, project: Path) -> None:
     assert [opened(project).read(i).objects for i in (1, 2)] == [(), ()]
+
+
+@pytest.mark.parametrize("image", [1, 2], ids=["with-data", "without-data"])
+def test_a_write_can_be_put_on_record_before_it_happens(
+    opened: Open, project: Path, image: int
+) -> None:
+    store = opened(project)
+    before = store.stamp(image)
+    told = []
+
+    def ready(receipt: WriteReceipt) -> None:
+        assert store.stamp(image) == before
+        told.append(receipt)
+
+    receipt = store.write(
+        image,
+        HierarchyEdit(add=(an_object(1),)),
+        expected=before,
+        snapshot_folder=project / "kept",
+        ready=ready,
+    )
+    assert told == [receipt]
+    assert store.stamp(image) == receipt.stamp
+
+
+def test_a_write_that_cannot_be_put_on_record_does_not_happen(opened: Open, project: Path) -> None:
+    store = opened(project)
+    before = store.stamp(1)
+
+    def ready(_: WriteReceipt) -> None:
+        msg = "the record is on a full disk"
+        raise MachineError(msg)
+
+    with pytest.raises(MachineError, match="full disk"):
+        store.write(
+            1,
+            HierarchyEdit(add=(an_object(1),)),
+            expected=before,
+            snapshot_folder=project / "kept",
+            ready=ready,
+        )
+    assert store.stamp(1) == before
+    assert list((project / "data" / "1").iterdir()) == [store.data_file(1)]
 
 
 @pytest.mark.parametrize("kind", ["annotation", "detection", "tile", "cell"])

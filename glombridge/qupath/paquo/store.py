@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -15,7 +15,7 @@ from ..editing import FileEditor
 from ..hierarchy import DataFile
 from ..javastream import JavaString
 from ..native import NativeStore, _refuse_backup, _seed, _title
-from ..saving import MISSING, folder_for, read_stamped, replace_file, snapshot_name
+from ..saving import MISSING, read_stamped
 from ..store import FileStamp, HierarchyEdit, ImageContents, WriteReceipt
 from .assembling import assemble
 from .file_facts import exact_geometry, ids_in_file
@@ -123,6 +123,7 @@ class PaquoStore(NativeStore):
         *,
         expected: FileStamp,
         snapshot_folder: Path,
+        ready: Callable[[WriteReceipt], None] | None = None,
     ) -> WriteReceipt:
         """Apply an edit with QuPath; see :meth:`ProjectStore.write`.
 
@@ -136,13 +137,7 @@ class PaquoStore(NativeStore):
         if rewritten is None:
             return WriteReceipt(entry_id, expected, None, changed=False)
         data, proof = rewritten
-        path = self.data_file(entry_id)
-        snapshot = snapshot_folder / snapshot_name(entry_id, path.name) if expected.exists else None
-        with folder_for(path):
-            stamp = replace_file(
-                path, data, expected=expected, snapshot=snapshot, verify=proof.check
-            )
-        return WriteReceipt(entry_id, stamp, snapshot, changed=True)
+        return self._publish(entry_id, data, expected, snapshot_folder, proof.check, ready)
 
     def check(self, entry_id: int, edit: HierarchyEdit, *, expected: FileStamp) -> bool:
         """Do all :meth:`write` does except writing; returns whether it would change anything.
