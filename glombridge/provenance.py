@@ -6,7 +6,15 @@ They are a public format: scripts in QuPath and older versions of glombridge rea
 from __future__ import annotations
 
 STATE = "glombridge.state"
-"""Object metadata: what the object was when glombridge wrote it; always ``proposal`` for now."""
+"""Object metadata: what the object was when glombridge wrote it, ``proposal`` or ``error``."""
+PROPOSAL_STATE = "proposal"
+ERROR_STATE = "error"
+LAYER = "glombridge.layer"
+"""Object metadata: name of the layer it belongs to; absent in pushes from before there were layers."""
+REVIEWER = "glombridge.reviewer"
+"""Object metadata: who judged it, set by the review window in QuPath."""
+REVIEWED = "glombridge.reviewed"
+"""Object metadata: when, UTC as ISO 8601, set by the review window."""
 RUN = "glombridge.run"
 """Object metadata: id of the detection run that proposed it."""
 MODEL = "glombridge.model"
@@ -20,6 +28,9 @@ CONFIDENCE = "Confidence"
 """Measurement: the detector's score, 0 to 1."""
 DIAMETER_UM = "Diameter um"
 """Measurement: mean of the box's width and height, in micrometres."""
+
+ERROR_CLASSES = ("Missed", "False")
+"""Classes of objects that show a detector's errors in QuPath; they are never truth."""
 
 PROPOSED = "Proposed"
 """Leaf of the class a proposal carries, below its truth class: ``Glomerulus: Proposed``."""

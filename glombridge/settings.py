@@ -10,8 +10,8 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from .errors import InputError
-from .objects import PathClass
-from .provenance import PROPOSED
+from .objects import Color, PathClass
+from .provenance import ERROR_CLASSES, PROPOSED
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -34,6 +34,7 @@ class ProjectSettings(_Section):
     mpp: float | None = Field(default=None, gt=0, le=100)
     slides: dict[str, str] = {}
     keep_snapshots: int = Field(default=20, ge=1)
+    keep_snapshots_days: int | None = Field(default=None, ge=1)
 
 
 class PatientSettings(_Section):
@@ -95,6 +96,19 @@ class DetectSettings(_Section):
     min_confidence: float | None = Field(default=None, ge=0, le=1)
 
 
+class PushSettings(_Section):
+    """How proposals appear in QuPath, and when a rejected one may be proposed again."""
+
+    objects: Literal["annotation", "detection"] = "annotation"
+    color: str = Field(default="#FFA500", pattern="^#[0-9A-Fa-f]{6}$")
+    reopen_above: float | None = Field(default=None, ge=0, le=1)
+
+    @property
+    def proposed_color(self) -> Color:
+        """The colour of the class that proposals carry."""
+        return Color(*bytes.fromhex(self.color[1:]))
+
+
 class EvaluateSettings(_Section):
     """How the operating point is chosen on the validation slides."""
 
@@ -134,6 +148,7 @@ class Settings(_Section):
     tiles: TileSettings = TileSettings()
     train: TrainSettings = TrainSettings()
     detect: DetectSettings = DetectSettings()
+    push: PushSettings = PushSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
 
     @model_validator(mode="after")
@@ -151,6 +166,11 @@ class Settings(_Section):
                 path = PathClass.parse(name)
                 if path.names[-1] == PROPOSED:
                     msg = f"{role} lists {name!r}: a proposal is never truth and needs no setting"
+                    raise ValueError(msg)
+                if str(path) in ERROR_CLASSES:
+                    msg = (
+                        f"{role} lists {name!r}, the class of objects that show a detector's errors"
+                    )
                     raise ValueError(msg)
                 if str(path) in seen and seen[str(path)] != role:
                     msg = (
@@ -240,6 +260,9 @@ def render_settings(settings: Settings) -> str:
         else '# slides = { "D:\\\\slides" = "/mnt/slides" }',
         "# Replaced data files kept per image for 'glombridge undo'; older ones are deleted.",
         f"keep_snapshots = {p.keep_snapshots}",
+        f"keep_snapshots_days = {p.keep_snapshots_days}"
+        if p.keep_snapshots_days
+        else "# keep_snapshots_days = 365",
         "",
         "[patients]",
         '# source = "metadata" (image metadata "key"), "name" ("pattern": a regular expression with',
@@ -271,6 +294,10 @@ def render_settings(settings: Settings) -> str:
         "",
         *_section("train", settings.train),
         *_section("detect", settings.detect),
+        "# objects: proposals as QuPath annotations (class menu, class wheel, grid view) or detections.",
+        "# reopen_above: what was rejected or deleted is proposed again by a detection that scores more",
+        "# than this and more than the rejected one did; leave it out for never.",
+        *_section("push", settings.push),
         *_section("evaluate", settings.evaluate),
     ]
     return "\n".join(lines).rstrip() + "\n"

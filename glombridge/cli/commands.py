@@ -12,17 +12,16 @@ import click
 
 from ..progress import Reporter
 from .main import PROJECT, breaking_lock, cli, common, mapping_slides, size_px
+from .sync_commands import show_push
 
 if TYPE_CHECKING:
     from ..evaluation.metrics import Score
-    from ..ledger.writes import Write
     from ..qupath import StoreKind
     from ..steps.detect import DetectResult
     from ..steps.doctor import DoctorResult
     from ..steps.evaluate import EvaluateResult
     from ..steps.lint import LintResult
     from ..steps.tile import TileResult
-    from ..sync.push import PushResult
     from ..training import TrainResult
 
 
@@ -46,9 +45,14 @@ def status(
         return
     console.table(
         f"{result.project} (QuPath {result.qupath_version})",
-        ["image", "slide", "annotated", "proposed so far"],
+        ["image", "slide", "truth", "pending", "judged", "away"],
         [
-            [i["name"], "found" if i["slide_found"] else "MISSING", i["truth"], i["pushed"]]
+            [
+                i["name"],
+                "found" if i["slide_found"] else "MISSING",
+                i["truth"],
+                *_proposals(i["states"]),
+            ]
             for i in result.images
         ],
     )
@@ -89,52 +93,6 @@ def init(
         console.line(f"class {name}: {', '.join(aliases)}")
     for note in result.notes:
         console.line(f"note: {note}")
-
-
-@cli.command()
-@click.argument("project", type=PROJECT)
-@click.option("--out", type=PROJECT, help="Folder for the GeoJSON files.")
-@click.option(
-    "--objects",
-    type=click.Choice(["annotations", "all"]),
-    default="annotations",
-    help="all: detections, cells, tiles and cores too.",
-)
-@breaking_lock
-@common
-def pull(
-    project: Path,
-    out: Path | None,
-    objects: str,
-    break_lock: bool,
-    as_json: bool,
-    reporter: Reporter,
-) -> None:
-    """Take the annotations out as GeoJSON, one file per image. Writes nothing into QuPath's files."""
-    from ..steps.project import Project
-    from ..steps.pull import pull as run
-    from . import console
-
-    result = run(
-        Project.open(project),
-        out=out,
-        every_kind=objects == "all",
-        break_lock=break_lock,
-        reporter=reporter,
-    )
-    if as_json:
-        console.print_json(result.as_dict())
-        return
-    columns = ["image", "objects", "truth", "pending", "rejected", "searched"]
-    rows = [[i["name"], *(i[c] for c in columns[1:])] for i in result.as_dict()["images"]]
-    console.table(f"pulled to {result.folder}", columns, rows)
-    for image in result.as_dict()["images"]:
-        for name, n in image["unknown_classes"].items():
-            console.line(f"note: {image['name']}: {n} of class {name!r}, which no setting mentions")
-        for problem in image["problems"]:
-            console.line(f"note: {image['name']}: {problem}")
-    if not result.changed:
-        console.line("nothing changed since that pull")
 
 
 @cli.command()
@@ -315,41 +273,6 @@ def detect(
 
 
 @cli.command()
-@click.argument("project", type=PROJECT)
-@click.argument("detections", type=PROJECT, required=False)
-@click.option("--dry-run", is_flag=True, help="Say what would be written, write nothing.")
-@click.option("--while-qupath-runs", is_flag=True, help="This project is not open in it.")
-@breaking_lock
-@common
-def push(
-    project: Path,
-    detections: Path | None,
-    dry_run: bool,
-    while_qupath_runs: bool,
-    break_lock: bool,
-    as_json: bool,
-    reporter: Reporter,
-) -> None:
-    """Put detections into the project as proposals. Changes nothing a human made."""
-    from ..steps.project import Project
-    from ..steps.round import push as run
-    from . import console
-
-    result = run(
-        Project.open(project),
-        detections,
-        dry_run=dry_run,
-        while_qupath_runs=while_qupath_runs,
-        break_lock=break_lock,
-        reporter=reporter,
-    )
-    if as_json:
-        console.print_json(result.as_dict())
-    else:
-        show_push(result)
-
-
-@cli.command()
 @click.argument("project", type=PROJECT, required=False)
 @mapping_slides
 @common
@@ -396,57 +319,6 @@ def lint(
         out = "They need a person to decide." if fix else "'--fix' writes a repaired copy."
         msg = f"{result.problems} problems in {len(files)} files. {out}"
         raise InputError(msg)
-
-
-@cli.command()
-@click.argument("project", type=PROJECT)
-@click.option("--list", "only_list", is_flag=True, help="Show the writes on record, newest last.")
-@click.option("--write", help="Id of the write; the newest by default.")
-@click.option("--dry-run", is_flag=True, help="Say what would be brought back, write nothing.")
-@click.option("--while-qupath-runs", is_flag=True, help="This project is not open in it.")
-@breaking_lock
-@common
-def undo(
-    project: Path,
-    only_list: bool,
-    write: str | None,
-    dry_run: bool,
-    while_qupath_runs: bool,
-    break_lock: bool,
-    as_json: bool,
-    reporter: Reporter,
-) -> None:
-    """Bring back the data files that the last write replaced."""
-    from ..steps.project import Project
-    from ..steps.undo import list_writes
-    from ..steps.undo import undo as run
-    from . import console
-
-    opened = Project.open(project)
-    if only_list:
-        show_writes(list_writes(opened), as_json=as_json)
-        return
-    result = run(
-        opened,
-        write,
-        dry_run=dry_run,
-        while_qupath_runs=while_qupath_runs,
-        break_lock=break_lock,
-        reporter=reporter,
-    )
-    if as_json:
-        console.print_json(result.as_dict())
-        return
-    would = "would be undone" if dry_run else "undone"
-    console.table(
-        f"{result.write.id} ({result.write.event} of {result.write.run}) {would}",
-        ["image", "entry", "data file"],
-        [[i.name, i.image, i.outcome.value] for i in result.images],
-    )
-    if not result.restored:
-        console.line("nothing to do: it was undone before")
-    if result.before:
-        console.line(f"to go back further: glombridge undo {project} --write {result.before}")
 
 
 @cli.command(name="round")
@@ -581,22 +453,6 @@ def show_detections(result: DetectResult) -> None:
     )
 
 
-def show_push(result: PushResult) -> None:
-    """What was put in and what was not."""
-    from . import console
-
-    rows = [
-        [p.entry.name, f"+{len(p.add)}", f"={p.kept}", p.known, p.rejected, p.gone]
-        for p in result.plans
-    ]
-    verb = "would be pushed" if result.dry_run else "pushed"
-    console.table(
-        f"{result.run} {verb}",
-        ["image", "added", "there already", "a human's", "rejected", "deleted"],
-        rows,
-    )
-
-
 def show_health(result: DoctorResult) -> None:
     """One line per check; of sound images only how many there are."""
     from ..steps.doctor import summary
@@ -632,21 +488,11 @@ def show_lint(result: LintResult) -> None:
                 console.line(f"{file.path}: note: not in the copy: {what}")
 
 
-def show_writes(writes: list[Write], *, as_json: bool) -> None:
-    """The writes on record, for who wants to undo one."""
-    from . import console
-
-    if as_json:
-        console.print_json({"writes": [w.as_dict() for w in writes]})
-        return
-    if not writes:
-        console.line("no write on record")
-        return
-    console.table(
-        "writes on record",
-        ["write", "when", "what", "run", "images", "undone"],
-        [[w.id, w.at, w.event, w.run, len(w.images), "yes" if w.undone else "no"] for w in writes],
-    )
+def _proposals(states: dict[str, int]) -> tuple[int, int, int]:
+    """Proposals that nobody has judged, that somebody has, and that are not there at present."""
+    pending = states.get("proposal", 0)
+    away = states.get("withdrawn", 0) + states.get("lost", 0)
+    return pending, sum(states.values()) - pending - away, away
 
 
 def _row(score: Score) -> list[Any]:

@@ -52,6 +52,10 @@ def common(command: Callable[..., Any]) -> Callable[..., Any]:
 breaking_lock = click.option(
     "--break-lock", is_flag=True, help="Take the project lock whoever holds it."
 )
+dry_run = click.option("--dry-run", is_flag=True, help="Say what would be done, write nothing.")
+while_qupath_runs = click.option(
+    "--while-qupath-runs", is_flag=True, help="This project is not open in it."
+)
 mapping_slides = click.option(
     "--slides",
     multiple=True,
@@ -79,7 +83,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     Every error made on purpose ends in one message on standard error, without a traceback.
     """
-    from . import commands  # noqa: F401 - each command registers itself
+    from . import commands, sync_commands  # noqa: F401 - each command registers itself
 
     try:
         cli.main(args=arguments, prog_name="glombridge", standalone_mode=False)

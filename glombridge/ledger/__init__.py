@@ -5,7 +5,10 @@ history.
 """
 
 from .history import History
+from .ledger import Ledger
 from .lock import ProjectLock
+from .pushed import PushedObject
+from .states import State
 from .workspace import Workspace
 
-__all__ = ["History", "ProjectLock", "Workspace"]
+__all__ = ["History", "Ledger", "ProjectLock", "PushedObject", "State", "Workspace"]

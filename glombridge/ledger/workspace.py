@@ -13,6 +13,7 @@ from ..qupath.locations import SlideMap
 from ..qupath.saving import atomic_write
 from ..settings import Settings, load_settings, render_settings
 from .history import History
+from .ledger import Ledger
 from .lock import ProjectLock
 
 FOLDER_NAME = "glombridge"
@@ -85,6 +86,22 @@ class Workspace:
     def history(self) -> History:
         """The append-only record."""
         return History(self.folder / "history.jsonl")
+
+    def ledger(self) -> Ledger:
+        """The history as tables, for the holder of the project lock.
+
+        Raises:
+            DamagedFileError: the history cannot be read.
+        """
+        return Ledger.open(self.folder)
+
+    def ledger_view(self) -> Ledger:
+        """The same for reading only, at any time.
+
+        Raises:
+            DamagedFileError: the history cannot be read.
+        """
+        return Ledger.view(self.folder)
 
     @property
     def exists(self) -> bool:

@@ -19,6 +19,7 @@ from .new_file import new_data_file
 from .project_file import ImageServerInfo, ProjectFile, create_project
 from .saving import (
     MISSING,
+    PROJECT_ENTRY,
     atomic_write,
     check_unchanged,
     folder_for,
@@ -357,9 +358,35 @@ class NativeStore:
             ProtectedError: the project file changed meanwhile.
             MachineError: it cannot be written.
         """
+        self.set_metadata_of_images({entry_id: values})
+
+    def set_metadata_of_images(
+        self,
+        values: Mapping[int, Mapping[str, str | None]],
+        *,
+        snapshot_folder: Path | None = None,
+    ) -> bool:
+        """Set some metadata of several images in one write; ``None`` removes a key.
+
+        Args:
+            values: by entry id.
+            snapshot_folder: where the project file as it was is kept, ``None`` = nowhere.
+
+        Returns:
+            Whether anything changed; otherwise nothing was written.
+
+        Raises:
+            InputError: no such image.
+            ProtectedError: the project file changed meanwhile.
+            MachineError: it cannot be written.
+        """
         project = ProjectFile.open(self._project_file)
-        if project.set_image_metadata(entry_id, values):
-            project.save()
+        changed = [project.set_image_metadata(i, wanted) for i, wanted in values.items()]
+        if not any(changed):
+            return False
+        name = snapshot_name(PROJECT_ENTRY, project.path.name)
+        project.save(snapshot=None if snapshot_folder is None else snapshot_folder / name)
+        return True
 
 
 def _signature(path: Path) -> _Signature:

@@ -19,7 +19,7 @@ from ..placement import ImageTransform
 from . import gson
 from .leftovers import remove_leftovers
 from .locations import path_to_uri
-from .saving import atomic_write, check_unchanged, folder_for, read_stamped
+from .saving import atomic_write, check_unchanged, folder_for, keep_copy, read_stamped
 from .store import FileStamp, ImageEntry
 
 SUFFIX = ".qpproj"
@@ -247,14 +247,19 @@ class ProjectFile:
         item["metadata"] = {key: text for key, text in metadata.items() if text is not None}
         return True
 
-    def save(self) -> None:
+    def save(self, *, snapshot: Path | None = None) -> None:
         """Write the file, if nobody else did since it was opened.
+
+        Args:
+            snapshot: where to keep the file as it was.
 
         Raises:
             ProtectedError: it changed meanwhile.
             MachineError: it cannot be written.
         """
-        check_unchanged(self.path, self._stamp)
+        before = check_unchanged(self.path, self._stamp)
+        if snapshot is not None:
+            keep_copy(before, snapshot)
         remove_leftovers(self.path.parent)
         atomic_write(self.path, gson.dumps(self.document))
         self._stamp = read_stamped(self.path)[1]

@@ -111,7 +111,7 @@ def replace_file(
         verify(written)
         original = check_unchanged(path, expected)
         if snapshot is not None and expected.exists:
-            _keep(original, snapshot)
+            keep_copy(original, snapshot)
         if ready is not None:
             ready(stamp)
         # Keeping it and putting it on record took time; look once more, with nothing left to do but
@@ -127,7 +127,7 @@ def remove_file(path: Path, *, expected: FileStamp, snapshot: Path) -> None:
         ProtectedError: it changed since it was read.
         MachineError: the machine does not let us; the file is as it was.
     """
-    _keep(check_unchanged(path, expected), snapshot)
+    keep_copy(check_unchanged(path, expected), snapshot)
     check_unchanged(path, expected)
     with _machine_errors("remove", path):
         path.unlink()
@@ -155,13 +155,23 @@ SNAPSHOT_NAME = re.compile(r"entry-(?P<image>\d+)\.(?P<time>\d{8}T\d+Z)\..+")
 """Names that :func:`snapshot_name` gives."""
 
 
+PROJECT_ENTRY = 0
+"""Stands for the project file in those names; QuPath counts its entries from 1."""
+
+
 def snapshot_name(entry_id: int, file_name: str) -> str:
     """Name for the kept copy of an image's file, with the time in UTC to the microsecond."""
     time = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%S%fZ")
     return f"entry-{entry_id}.{time}.{file_name}"
 
 
-def _keep(data: bytes, snapshot: Path) -> None:
+def keep_copy(data: bytes, snapshot: Path) -> None:
+    """Keep the bytes of a file that is about to be replaced.
+
+    Raises:
+        ProtectedError: there is a copy of that name already.
+        MachineError: the machine does not let us.
+    """
     if snapshot.exists():
         msg = f"{snapshot} is there already and will not be overwritten. Try again."
         raise ProtectedError(msg)

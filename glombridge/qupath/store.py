@@ -140,6 +140,36 @@ class ProjectStore(Protocol):
         """Offer further classes; known ones keep their colour and place."""
         ...
 
+    def set_metadata_of_images(
+        self,
+        values: Mapping[int, Mapping[str, str | None]],
+        *,
+        snapshot_folder: Path | None = None,
+    ) -> bool:
+        """Set some metadata of several images in one write; ``None`` removes a key.
+
+        Args:
+            values: by entry id.
+            snapshot_folder: where the project file as it was is kept, ``None`` = nowhere.
+
+        Returns:
+            Whether anything changed; otherwise nothing was written.
+
+        Raises:
+            InputError: no such image.
+            ProtectedError: the project file changed meanwhile.
+            MachineError: it cannot be written.
+        """
+        ...
+
+    def stamp(self, entry_id: int) -> FileStamp:
+        """The state of an image's data file now.
+
+        Raises:
+            InputError: no such image.
+        """
+        ...
+
     def read(self, entry_id: int) -> ImageContents:
         """All objects of one image.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -204,9 +204,9 @@ def detect(
 
 
 def load_proposals(
-    project: Project, folder: Path | None = None
+    project: Project, folder: Path | None = None, *, min_confidence: float | None = None
 ) -> tuple[list[Proposals], str, str]:
-    """What a detection run proposes, stitched at its threshold.
+    """What a detection run proposes, stitched at its threshold or another one.
 
     Returns:
         Proposals per image, the run's id, and the short hash of its weights.
@@ -230,10 +230,11 @@ def load_proposals(
                 f"{project.settings.class_names}"
             )
             raise InputError(msg)
+        confidence = float(manifest["confidence"]) if min_confidence is None else min_confidence
         proposals = []
         for image in manifest["images"]:
             seen = SlideDetections.load(folder / f"{image['file']}.npz")
-            found = stitch(seen.boxes.above(float(manifest["confidence"])))
+            found = stitch(seen.boxes.above(confidence))
             proposals.append(
                 Proposals(
                     int(image["id"]),
@@ -242,12 +243,20 @@ def load_proposals(
                     found.class_index,
                     image["mpp"],
                     str(image["slide_fingerprint"]),
+                    seen.scanned_area,
+                    _size_px(image),
                 )
             )
         return proposals, str(manifest["run"]), str(manifest["weights"]["sha256"])[:12]
     except (KeyError, TypeError, json.JSONDecodeError) as error:
         msg = f"{path} is not the manifest of a detection run: {error!r}"
         raise DamagedFileError(msg) from error
+
+
+def _size_px(image: Mapping[str, Any]) -> tuple[int, int] | None:
+    """Size of the frame an image was searched in; older runs do not say."""
+    size = image.get("width_px"), image.get("height_px")
+    return None if None in size else (int(size[0] or 0), int(size[1] or 0))
 
 
 def _chosen(project: Project, names: Sequence[str], *, include_test: bool) -> list[ImageEntry]:

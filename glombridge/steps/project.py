@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from ..errors import InputError
 from ..frames import frame_of
@@ -105,10 +105,8 @@ class Project:
 
     def parts(self) -> dict[str, Part]:
         """Which side of the split each patient is on, as decided so far."""
-        parts: dict[str, Part] = {}
-        for event in self.workspace.history.events("split"):
-            parts.update(event["patients"])
-        return parts
+        with self.workspace.ledger_view() as ledger:
+            return {patient: cast("Part", part) for patient, part in ledger.parts().items()}
 
     def tile_spec(self) -> TileSpec:
         """The tiles the settings ask for."""

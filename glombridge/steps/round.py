@@ -1,18 +1,17 @@
-"""``push`` and ``round``: the last arrow of the loop, and the whole circle once."""
+"""``round``: the whole circle once."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from ..progress import SILENT, Reporter
 from ..sync.push import PushResult
-from ..sync.push import push as push_proposals
 from ..training import TrainOptions, TrainResult
-from .detect import DetectResult, detect, load_proposals
+from .detect import DetectResult, detect
 from .evaluate import EvaluateResult, evaluate
 from .project import Project
+from .push import push
 from .tile import TileResult, tile
 from .train import train
 
@@ -40,36 +39,6 @@ class RoundResult:
             "detect": self.detect.as_dict(),
             "push": self.push.as_dict(),
         }
-
-
-def push(
-    project: Project,
-    detections: Path | None = None,
-    *,
-    dry_run: bool = False,
-    while_qupath_runs: bool = False,
-    break_lock: bool = False,
-    reporter: Reporter = SILENT,
-) -> PushResult:
-    """Put a detection run, the newest by default, into the project as proposals.
-
-    Raises:
-        InputError: no detections, or detections of other images or classes.
-        ProtectedError: QuPath runs, somebody else writes, or an image changed meanwhile.
-    """
-    proposals, run, model = load_proposals(project, detections)
-    return push_proposals(
-        project.store,
-        project.workspace,
-        project.settings,
-        proposals,
-        run=run,
-        model=model,
-        dry_run=dry_run,
-        while_qupath_runs=while_qupath_runs,
-        break_lock=break_lock,
-        reporter=reporter,
-    )
 
 
 def walk_round(

@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..ledger import Workspace
-from ..ledger.writes import UNDO
+from ..ledger import Ledger, Workspace
+from ..ledger.schema import PUSHED
+from ..ledger.writes import read_writes
 from ..qupath import NativeStore
+from ..sync.roles import is_marked
 
 
 @dataclass(frozen=True)
@@ -19,7 +21,8 @@ class StatusResult:
     """The state of a project.
 
     Attributes:
-        objects: per image its number of objects as QuPath or glombridge last wrote it down.
+        images: per image whether its slide is there, what is truth as of the last pull, and what became
+            of the proposals pushed, as of the last look.
         next_step: the command to type.
     """
 
@@ -58,19 +61,10 @@ def status(path: Path, *, slides: Iterable[str] = ()) -> StatusResult:
     entries = store.images()
     settings = workspace.settings() if workspace.exists else None
     finder = store.slide_finder(workspace.slide_map(settings, slides))
-    pushed: Counter[int] = Counter()
-    of_write: Counter[tuple[int, str]] = Counter()
-    parts: dict[str, str] = {}
-    for event in workspace.history.events("push", "split", UNDO):
-        if event["event"] == "split":
-            parts.update(event["patients"])
-            continue
-        image = int(event["image"])
-        if event["event"] == UNDO:
-            pushed[image] -= of_write.pop((image, event["undoes"]), 0)
-        else:
-            pushed[image] += len(event["objects"])
-            of_write[image, event.get("write", "")] += len(event["objects"])
+    with workspace.ledger_view() as ledger:
+        states = ledger.states()
+        parts = ledger.parts()
+        last_pushed = _last_pushed(ledger)
     last_pull = workspace.latest_run(workspace.pulls, "pull")
     pulled: dict[int, dict[str, Any]] = {}
     if last_pull is not None:
@@ -83,7 +77,8 @@ def status(path: Path, *, slides: Iterable[str] = ()) -> StatusResult:
             "slide_found": finder.find(e) is not None,
             "has_data": e.has_data,
             "truth": pulled.get(e.id, {}).get("truth"),
-            "pushed": pushed[e.id],
+            "states": {s.value: n for s, n in sorted(states.get(e.id, {}).items())},
+            "searched": is_marked(e),
         }
         for e in entries
     )
@@ -102,11 +97,13 @@ def status(path: Path, *, slides: Iterable[str] = ()) -> StatusResult:
         images,
         dict(Counter(parts.values())),
         newest,
-        _next_step(path, workspace, newest),
+        _next_step(path, workspace, newest, last_pushed),
     )
 
 
-def _next_step(path: Path, workspace: Workspace, newest: dict[str, str | None]) -> str:
+def _next_step(
+    path: Path, workspace: Workspace, newest: dict[str, str | None], last_pushed: str | None
+) -> str:
     if not workspace.exists:
         return f"glombridge init {path}"
     if newest["train"] is None:
@@ -116,12 +113,16 @@ def _next_step(path: Path, workspace: Workspace, newest: dict[str, str | None]) 
         return f"glombridge evaluate {path}"
     if newest["detect"] is None:
         return f"glombridge detect {path}"
-    last = None
-    for event in workspace.history.events("pushed", UNDO):
-        if event["event"] == "pushed":
-            last, last_write = event["run"], event.get("write")
-        elif last is not None and event["undoes"] == last_write:
-            last = None
-    if last != newest["detect"]:
+    if last_pushed != newest["detect"]:
         return f"glombridge push {path} --dry-run"
     return f"review the proposals in QuPath, save, then: glombridge round {path}"
+
+
+def _last_pushed(ledger: Ledger) -> str | None:
+    """The run of the last push that was not undone."""
+    newest = ledger.events(PUSHED, newest=1)
+    if not newest:
+        return None
+    last = newest[0]
+    undone = {w.id for w in read_writes(ledger) if w.undone}
+    return None if last.get("write") in undone else str(last["run"])

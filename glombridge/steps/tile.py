@@ -178,7 +178,7 @@ def areas_of(image: ImageAnnotations) -> Areas:
         searched=image.searched,
         ignored=_union(image.roles.ignored),
         pending=_union(image.roles.pending),
-        cleared=_union(image.roles.rejected),
+        cleared=_union(image.roles.hard_negatives),
     )
 
 
@@ -210,7 +210,7 @@ def _jobs(
                 part=parts[patient],
                 objects=tuple(t.object for t in image.roles.truth),
                 areas=areas_of(image),
-                hard_negatives=image.roles.rejected,
+                hard_negatives=image.roles.hard_negatives,
             )
         )
     if not jobs:

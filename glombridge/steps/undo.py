@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -15,12 +14,13 @@ from ..errors import (
     PartlyDoneError,
     ProtectedError,
 )
-from ..ledger import ProjectLock, Workspace
-from ..ledger.running_qupath import refuse_while_qupath_runs
-from ..ledger.writes import UNDO, Write, WrittenImage, prune_snapshots, read_writes
+from ..ledger import Ledger, Workspace
+from ..ledger.schema import UNDO
+from ..ledger.writes import Write, WrittenImage, read_writes
 from ..progress import SILENT, Reporter
 from ..qupath import NativeStore
 from ..qupath.saving import stamp_of
+from ..sync.writing import open_desk
 from .project import Project
 
 
@@ -88,7 +88,8 @@ def list_writes(project: Project) -> list[Write]:
     Raises:
         DamagedFileError: the history cannot be read.
     """
-    return read_writes(project.workspace.history)
+    with project.workspace.ledger_view() as ledger:
+        return read_writes(ledger)
 
 
 def undo(
@@ -119,31 +120,32 @@ def undo(
     # Bytes are put back as they were: that needs no QuPath, whichever store wrote them.
     store = NativeStore(project.store.project_file)
     workspace = project.workspace
-    if not dry_run:
-        refuse_while_qupath_runs(allow=while_qupath_runs)
     names = {e.id: e.name for e in store.images()}
     done: list[UndoneImage] = []
     failed: list[str] = []
     last: GlombridgeError | None = None
-    lock = ProjectLock(workspace.lock_file, break_lock=break_lock)
-    with nullcontext() if dry_run else lock:
-        writes = read_writes(workspace.history)
+    with open_desk(
+        project.store,
+        workspace,
+        project.settings,
+        dry_run=dry_run,
+        while_qupath_runs=while_qupath_runs,
+        break_lock=break_lock,
+    ) as desk:
+        writes = read_writes(desk.ledger)
         chosen = _choose(writes, write, workspace)
+        undoing = _Undoing(store, workspace, desk.ledger, writes, chosen, dry_run)
         with reporter.task("undo", len(chosen.images)) as task:
             for image in chosen.images:
                 name = names.get(image.image, "?")
                 try:
-                    outcome, kept = _undo_image(
-                        store, workspace, writes, chosen, image, dry_run=dry_run
-                    )
+                    outcome, kept = undoing.image(image)
                     done.append(UndoneImage(image.image, name, outcome, kept))
                 except GlombridgeError as error:
                     failed.append(f"  image {name!r} (entry {image.image}): {error}")
                     last = error
                 task.advance(note=name)
-        if not dry_run and done:
-            keep = project.settings.project.keep_snapshots
-            prune_snapshots(workspace, {i.image for i in done}, keep=keep)
+        desk.prune([i.image for i in done])
     if last is not None:
         lines = "\n".join(failed)
         if not done:
@@ -173,42 +175,49 @@ def _choose(writes: list[Write], write: str | None, workspace: Workspace) -> Wri
     raise InputError(msg)
 
 
-def _undo_image(
-    store: NativeStore,
-    workspace: Workspace,
-    writes: list[Write],
-    write: Write,
-    image: WrittenImage,
-    *,
-    dry_run: bool,
-) -> tuple[Outcome, str | None]:
-    if image.undone:
-        return Outcome.ALREADY, None
-    now = store.stamp(image.image)
-    kept: str | None = None
-    outcome = Outcome.ALREADY
-    if now.sha256 != image.replaced:
-        if now.sha256 != image.sha256:
-            raise ProtectedError(_why_not(store, workspace, writes, write, image))
-        copy = _copy_of(workspace, image)
-        outcome = Outcome.RESTORED
-        if not dry_run:
-            receipt = store.restore(
-                image.image, copy, expected=now, snapshot_folder=workspace.snapshots
+@dataclass(frozen=True)
+class _Undoing:
+    """One undo under way."""
+
+    store: NativeStore
+    workspace: Workspace
+    ledger: Ledger
+    writes: list[Write]
+    write: Write
+    dry_run: bool
+
+    def image(self, image: WrittenImage) -> tuple[Outcome, str | None]:
+        """Bring one image back; gives what became of it and where the replaced file is kept."""
+        if image.undone:
+            return Outcome.ALREADY, None
+        now = self.store.stamp(image.image)
+        kept: str | None = None
+        outcome = Outcome.ALREADY
+        if now.sha256 != image.replaced:
+            if now.sha256 != image.sha256:
+                raise ProtectedError(
+                    _why_not(self.store, self.workspace, self.writes, self.write, image)
+                )
+            copy = _copy_of(self.workspace, image)
+            outcome = Outcome.RESTORED
+            if not self.dry_run:
+                snapshots = self.workspace.snapshots
+                receipt = self.store.restore(
+                    image.image, copy, expected=now, snapshot_folder=snapshots
+                )
+                kept = self.workspace.relative(receipt.snapshot) if receipt.snapshot else None
+        if not self.dry_run:
+            # Also for a file that is back already: the one who was killed before saying so.
+            self.ledger.record(
+                UNDO,
+                undoes=self.write.id,
+                run=self.write.run,
+                image=image.image,
+                sha256=image.replaced,
+                replaced=image.sha256,
+                snapshot=kept,
             )
-            kept = workspace.relative(receipt.snapshot) if receipt.snapshot else None
-    if not dry_run:
-        # Also for a file that is back already: the one who was killed before saying so.
-        workspace.history.append(
-            UNDO,
-            undoes=write.id,
-            run=write.run,
-            image=image.image,
-            sha256=image.replaced,
-            replaced=image.sha256,
-            snapshot=kept,
-        )
-    return outcome, kept
+        return outcome, kept
 
 
 def _copy_of(workspace: Workspace, image: WrittenImage) -> Path | None:
@@ -258,5 +267,6 @@ def _why_not(
     )
     return (
         f"{file} is no longer what {write.id} made: it was changed since, probably saved in QuPath, "
-        f"and going back would lose that work. {by_hand}"
+        "and going back would lose that work. 'glombridge withdraw --run "
+        f"{write.run}' takes out the proposals that nobody has touched. {by_hand}"
     )

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,11 @@ from ..ledger.manifest import environment, write_json
 from ..objects import ObjectKind, SlideObject
 from ..progress import SILENT, Reporter
 from ..qupath.saving import atomic_write
-from ..qupath.store import ImageEntry, ProjectStore
+from ..qupath.store import ImageContents, ImageEntry, ProjectStore
 from ..settings import Settings
-from .roles import LabelledObject, Roles, assign_roles, searched_area
+from .look import Decision
+from .roles import LabelledObject, Roles, SearchedBy, assign_roles, searched_area, searched_by
+from .writing import Desk, settle_writes
 
 __all__ = ["ImageAnnotations", "LabelledObject", "Pull", "pull", "read_annotations"]
 
@@ -37,6 +40,7 @@ class ImageAnnotations:
         searched: where every object was marked, QuPath pixels; ``None`` = nowhere.
         sha256: of the objects as GeoJSON text: changes exactly when an annotation does.
         problems: objects that could not be understood, one line each.
+        searched_by: why an area counts as searched.
     """
 
     entry: ImageEntry
@@ -45,6 +49,7 @@ class ImageAnnotations:
     searched: BaseGeometry | None
     geojson: str
     problems: tuple[str, ...] = ()
+    searched_by: SearchedBy = SearchedBy.NOWHERE
 
     @property
     def sha256(self) -> str:
@@ -59,12 +64,14 @@ class Pull:
     Attributes:
         folder: where the GeoJSON files lie, ``None`` if nothing was written.
         changed: whether anything differs from the pull before.
+        decisions: by entry id, what humans did since the last look at the image.
     """
 
     folder: Path | None
     images: tuple[ImageAnnotations, ...]
     sha256: str
     changed: bool
+    decisions: Mapping[int, tuple[Decision, ...]] = field(default_factory=dict)
 
     @property
     def n_truth(self) -> int:
@@ -77,7 +84,13 @@ class Pull:
             "pull": self.folder.name if self.folder else None,
             "sha256": self.sha256,
             "changed": self.changed,
-            "images": [_summary(i) for i in self.images],
+            "images": [
+                {
+                    **_summary(i),
+                    "decisions": [d.as_dict() for d in self.decisions.get(i.entry.id, ())],
+                }
+                for i in self.images
+            ],
         }
 
 
@@ -86,12 +99,14 @@ def read_annotations(
     settings: Settings,
     *,
     every_kind: bool = False,
+    on_image: Callable[[ImageContents], None] | None = None,
     reporter: Reporter = SILENT,
 ) -> list[ImageAnnotations]:
     """Read every image of a project.
 
     Args:
         every_kind: detections, cells, tiles and cores too, not only annotations.
+        on_image: is shown each image as it was read.
 
     Raises:
         PartlyDoneError: some image could not be read; each is named. Nothing is returned, because
@@ -105,6 +120,8 @@ def read_annotations(
         for entry in entries:
             try:
                 contents = store.read(entry.id)
+                if on_image is not None:
+                    on_image(contents)
             except GlombridgeError as error:
                 failed.append(f"  image {entry.name!r} (entry {entry.id}): {error}")
                 task.advance()
@@ -122,6 +139,7 @@ def read_annotations(
                     searched_area(entry, roles, settings),
                     json.dumps(document, ensure_ascii=False, indent=1, allow_nan=False) + "\n",
                     contents.problems,
+                    searched_by(entry, roles, settings),
                 )
             )
             task.advance(note=entry.name)
@@ -140,16 +158,48 @@ def pull(
     every_kind: bool = False,
     reporter: Reporter = SILENT,
 ) -> Pull:
-    """Write one GeoJSON file per image and a manifest.
+    """Write one GeoJSON file per image and a manifest, and record what humans decided.
 
-    Without ``out`` they go to the next folder under ``glombridge/pulls``; when nothing changed
+    Nothing of QuPath's is written. To be called by the holder of the project lock.
+
+    Without ``out`` the files go to the next folder under ``glombridge/pulls``; when nothing changed
     since the last pull, that one is given back and nothing is written.
 
     Raises:
         PartlyDoneError: some image could not be read; nothing was written.
         MachineError: the folder cannot be written.
     """
-    images = tuple(read_annotations(store, settings, every_kind=every_kind, reporter=reporter))
+    with workspace.ledger() as ledger:
+        settle_writes(store, ledger)
+        desk = Desk(store, workspace, ledger, settings)
+        decisions: dict[int, tuple[Decision, ...]] = {}
+
+        def look(contents: ImageContents) -> None:
+            found = desk.look(contents).decisions
+            if found:
+                decisions[contents.entry_id] = found
+
+        # Nothing is put on record before every image could be read.
+        images = tuple(
+            read_annotations(
+                store, settings, every_kind=every_kind, on_image=look, reporter=reporter
+            )
+        )
+        for image, found in decisions.items():
+            desk.record_decisions(image, found)
+    return _written(workspace, store, settings, images, decisions, out=out, every_kind=every_kind)
+
+
+def _written(
+    workspace: Workspace,
+    store: ProjectStore,
+    settings: Settings,
+    images: tuple[ImageAnnotations, ...],
+    decisions: Mapping[int, tuple[Decision, ...]],
+    *,
+    out: Path | None,
+    every_kind: bool,
+) -> Pull:
     digest = hashlib.sha256()
     for image in images:
         digest.update(f"{image.entry.id}\0{image.sha256}\0{_searched_text(image)}\n".encode())
@@ -162,7 +212,7 @@ def pull(
         if last is not None:
             known = json.loads((last / "manifest.json").read_text(encoding="utf-8"))
             if known["sha256"] == sha256 and known["every_kind"] == every_kind:
-                return Pull(last, images, sha256, changed=False)
+                return Pull(last, images, sha256, changed=False, decisions=decisions)
     folder = out or workspace.new_run(workspace.pulls, "pull")
     partial = folder.with_name(folder.name + ".partial") if out is None else folder
     if out is None and partial.exists():
@@ -181,6 +231,9 @@ def pull(
             "qupath": store.qupath_version,
             "searched": settings.project.searched,
             "classes": settings.classes,
+            "regions": settings.regions,
+            "ignore": settings.ignore,
+            "rejected": settings.rejected,
             "images": [_summary(i) for i in images],
             "environment": environment(),
         },
@@ -193,7 +246,7 @@ def pull(
             sha256=sha256,
             images={str(i.entry.id): i.sha256 for i in images},
         )
-    return Pull(folder, images, sha256, changed=True)
+    return Pull(folder, images, sha256, changed=True, decisions=decisions)
 
 
 def file_name(entry: ImageEntry) -> str:
@@ -207,9 +260,6 @@ def _searched_text(image: ImageAnnotations) -> str:
 
 def _summary(image: ImageAnnotations) -> dict[str, Any]:
     roles = image.roles
-    searched = "nowhere"
-    if image.searched is not None:
-        searched = "regions" if roles.regions else "whole image"
     return {
         "id": image.entry.id,
         "name": image.entry.name,
@@ -219,8 +269,15 @@ def _summary(image: ImageAnnotations) -> dict[str, Any]:
         "truth": len(roles.truth),
         "pending": len(roles.pending),
         "rejected": len(roles.rejected),
+        "hard_negatives": len(roles.hard_negatives),
         "ignored": len(roles.ignored),
-        "searched": searched,
+        "errors": len(roles.errors),
+        "searched": "nowhere"
+        if image.searched is None
+        else "regions"
+        if image.searched_by is SearchedBy.REGIONS
+        else "whole image",
+        "searched_by": image.searched_by.value,
         "unknown_classes": dict(roles.unknown),
         "unusable": [str(o.id) for o in roles.unusable],
         "problems": list(image.problems),

@@ -1,86 +1,50 @@
-"""Putting detections into a QuPath project as proposals. Adds only; never changes or removes."""
+"""Putting a detection run into a QuPath project: look, merge, write, image by image."""
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import shapely
 
-from ..detection.boxes import Floats, pair_overlaps
 from ..errors import GlombridgeError, InputError, PartlyDoneError
-from ..ledger import ProjectLock, Workspace
-from ..ledger.running_qupath import refuse_while_qupath_runs
-from ..ledger.writes import UNDO, new_write_id, prune_snapshots, write_record
-from ..objects import Color, ObjectKind, Outline, PathClass, SlideObject
+from ..ledger import Workspace
+from ..ledger.schema import CONTENT, DEFAULT_LAYER, PUSHED
+from ..objects import ObjectKind, SlideObject
 from ..progress import SILENT, Reporter
-from ..provenance import BOX, CONFIDENCE, DIAMETER_UM, MODEL, RUN, STATE
-from ..qupath.store import HierarchyEdit, ImageEntry, ProjectStore
+from ..provenance import CONFIDENCE
+from ..qupath.store import ImageContents, ImageEntry, ProjectStore
 from ..settings import Settings
-from .roles import Roles, assign_roles
+from .checks import problems_of
+from .merge import MergePlan, Ours, merge
+from .proposals import Proposals, Source, as_objects
+from .writing import Desk, open_desk
 
-PROPOSED_COLOR = Color(255, 165, 0)
-SAME_IOU = 0.5
-"""A detection that overlaps an object this much is that object, whoever drew it."""
-
-_PLACE_GRID_PX = 4.0
-_NAMESPACE = uuid.UUID("6f0f9a0e-6d2f-5c0b-9a51-6b1f3a5d7c21")
-
-
-@dataclass(frozen=True)
-class Proposals:
-    """What one detection run wants to put into one image.
-
-    Attributes:
-        entry_id: of the image.
-        xyxy: (N, 4) boxes in QuPath pixels.
-        score, class_index: (N,).
-        mpp: µm per QuPath pixel, ``None`` = unknown.
-        slide: fingerprint of the slide file: with the place and the run it makes an object's id,
-            which must not change when slides or projects are moved.
-    """
-
-    entry_id: int
-    xyxy: Floats
-    score: Floats
-    class_index: np.ndarray
-    mpp: float | None
-    slide: str = ""
+__all__ = ["ImagePlan", "Proposals", "PushResult", "newest_detections", "push"]
 
 
 @dataclass(frozen=True)
 class ImagePlan:
-    """What a push does in one image, and why the rest is not done.
-
-    Attributes:
-        add: new proposals.
-        kept: detections that are already there as our own proposal.
-        known: detections that are a human's object.
-        rejected: detections a human has said are not one.
-        gone: detections that were proposed before and that a human has deleted.
-    """
+    """What a push does in one image."""
 
     entry: ImageEntry
-    add: tuple[SlideObject, ...]
-    kept: int = 0
-    known: int = 0
-    rejected: int = 0
-    gone: int = 0
+    plan: MergePlan
 
     def as_dict(self) -> dict[str, Any]:
         """For ``--json``."""
+        plan = self.plan
         return {
             "id": self.entry.id,
             "name": self.entry.name,
-            "add": len(self.add),
-            "kept": self.kept,
-            "known": self.known,
-            "rejected": self.rejected,
-            "deleted": self.gone,
+            "add": [_told(o) for o in plan.add],
+            "update": [_told(o) for o in plan.update],
+            "withdraw": [_told(o) for o in plan.withdraw],
+            "kept": len(plan.kept),
+            "known": [m.as_list() for m in plan.known],
+            "suppressed": [m.as_list() for m in plan.suppressed],
+            "conflicts": [c.as_dict() for c in plan.conflicts],
         }
 
 
@@ -89,29 +53,51 @@ class PushResult:
     """What was put in, or would be.
 
     Attributes:
+        plans: per image, in order of entry id.
+        skipped: per image that was left out as bad, why.
         written: entry ids of the images that were written.
         write: the id that ``undo`` knows this by, ``None`` if nothing was written.
     """
 
     run: str
+    layer: str
     plans: tuple[ImagePlan, ...]
     dry_run: bool
-    written: tuple[int, ...] = field(default=())
+    skipped: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
+    written: tuple[int, ...] = ()
     write: str | None = None
+
+    def count(self, what: str) -> int:
+        """Number of objects over all images; ``what`` is a field of :class:`MergePlan`."""
+        return sum(len(getattr(p.plan, what)) for p in self.plans)
 
     @property
     def added(self) -> int:
         """New proposals over all images."""
-        return sum(len(p.add) for p in self.plans)
+        return self.count("add")
+
+    def raise_if_skipped(self) -> None:
+        """Say which images were left out as bad, if any.
+
+        Raises:
+            PartlyDoneError: some were.
+        """
+        if self.skipped:
+            lines = [f"  entry {i}: {why}" for i, all_ in self.skipped.items() for why in all_]
+            msg = f"{len(self.skipped)} images were left out:\n" + "\n".join(lines)
+            raise PartlyDoneError(msg)
 
     def as_dict(self) -> dict[str, Any]:
         """For ``--json``."""
+        counted = ("add", "update", "withdraw", "kept", "known", "suppressed", "conflicts")
         return {
             "run": self.run,
+            "layer": self.layer,
             "dry_run": self.dry_run,
-            "added": self.added,
+            "counts": {what: self.count(what) for what in counted},
             "written_images": list(self.written),
             "write": self.write,
+            "skipped": {str(i): list(why) for i, why in self.skipped.items()},
             "images": [p.as_dict() for p in self.plans],
         }
 
@@ -124,235 +110,172 @@ def push(
     *,
     run: str,
     model: str,
+    layer: str = DEFAULT_LAYER,
+    objects: ObjectKind | None = None,
+    bad: Mapping[int, Sequence[str]] | None = None,
+    skip_bad: bool = False,
     dry_run: bool = False,
     while_qupath_runs: bool = False,
     break_lock: bool = False,
     reporter: Reporter = SILENT,
 ) -> PushResult:
-    """Add proposals to a project.
+    """Merge what a run sees with what is there, and write the difference; see :mod:`.merge`.
 
-    A detection that matches any object already there adds nothing. So a second identical push
-    writes nothing, and what a human accepted, edited, moved, rejected or deleted stays as it is.
+    A second identical push changes no byte of any file.
 
     Args:
+        store: of the project.
+        workspace: of the project.
+        settings: of the project.
+        proposals: per image; images that are not named are left alone.
         run: id of the detection run, kept on each object.
         model: short hash of the weights, kept on each object.
+        layer: whose proposals the run replaces; other layers are left alone.
+        objects: annotations or detections, instead of what the settings say.
+        bad: what the caller found wrong with the proposals of an image, by entry id.
+        skip_bad: leave out images whose proposals cannot be pushed, instead of refusing all.
+        dry_run: say what would be done and write nothing.
+        while_qupath_runs: the project is not open in the QuPath that runs.
+        break_lock: take the project lock whoever holds it.
+        reporter: for progress.
 
     Raises:
-        InputError: proposals for an image that is not in the project, or with numbers that cannot be.
+        InputError: proposals that cannot be pushed; each is named and nothing is written.
         ProtectedError: somebody else is writing, QuPath runs, or an image changed meanwhile.
         PartlyDoneError: some images could not be written; each is named, the others are complete.
     """
-    entries = {e.id: e for e in store.images()}
-    _check(proposals, entries, settings)
-    if not dry_run:
-        refuse_while_qupath_runs(allow=while_qupath_runs)
-    plans: list[ImagePlan] = []
-    written: list[int] = []
-    failed: list[str] = []
-    lock = ProjectLock(workspace.lock_file, break_lock=break_lock)
-    with _NoLock() if dry_run else lock, reporter.task("push", len(proposals)) as task:
-        pushed_before = _pushed_before(workspace)
-        write_id = new_write_id(workspace.history)
-        for wanted in sorted(proposals, key=lambda p: p.entry_id):
-            entry = entries[wanted.entry_id]
-            try:
-                contents = store.read(entry.id)
-                plan = plan_image(
-                    entry,
-                    wanted,
-                    contents.objects,
-                    settings,
-                    run=run,
-                    model=model,
-                    pushed_before=pushed_before.get(entry.id, {}),
-                )
-                plans.append(plan)
-                if plan.add and not dry_run:
-                    classes = {o.path_class for o in plan.add if o.path_class}
-                    store.add_classes(sorted(classes, key=str))
-                    # The project first, then the record: a kill in between leaves proposals that
-                    # say themselves what they are. The other way round, the record would hold
-                    # objects that look as if a human had deleted them.
-                    receipt = store.write(
-                        entry.id,
-                        HierarchyEdit(add=plan.add),
-                        expected=contents.stamp,
-                        snapshot_folder=workspace.snapshots,
-                    )
-                    workspace.history.append(
-                        "push",
-                        run=run,
-                        model=model,
-                        write=write_id,
-                        **write_record(workspace, receipt, contents.stamp),
-                        objects=[_record(o) for o in plan.add],
-                    )
-                    written.append(entry.id)
-            except GlombridgeError as error:
-                failed.append(f"  image {entry.name!r} (entry {entry.id}): {error}")
-                last = error
-            task.advance(note=entry.name)
+    source = Source(run, model, layer)
+    kind = objects or ObjectKind(settings.push.objects)
+    with open_desk(
+        store,
+        workspace,
+        settings,
+        dry_run=dry_run,
+        while_qupath_runs=while_qupath_runs,
+        break_lock=break_lock,
+    ) as desk:
+        skipped = problems_of(proposals, store, settings, more=bad or {})
+        if skipped and not skip_bad:
+            raise InputError(_bad_text(skipped, store))
+        good = sorted((p for p in proposals if p.entry_id not in skipped), key=lambda p: p.entry_id)
+        pushing = _Pushing(desk, source, kind)
+        entries = {e.id: e for e in store.images()}
+        with reporter.task("push", len(good)) as task:
+            for wanted in good:
+                pushing.image(entries[wanted.entry_id], wanted)
+                task.advance(note=entries[wanted.entry_id].name)
         if not dry_run:
-            workspace.history.append(
-                "pushed",
-                run=run,
-                images=len(plans),
-                failed=len(failed),
-                write=write_id if written else None,
-            )
-            prune_snapshots(workspace, written, keep=settings.project.keep_snapshots)
-    result = PushResult(run, tuple(plans), dry_run, tuple(written), write_id if written else None)
-    if failed:
-        if len(failed) == len(proposals):
-            raise last
-        msg = f"{len(failed)} of {len(proposals)} images were not pushed:\n" + "\n".join(failed)
-        raise PartlyDoneError(msg)
-    return result
-
-
-def plan_image(
-    entry: ImageEntry,
-    wanted: Proposals,
-    objects: Sequence[SlideObject],
-    settings: Settings,
-    *,
-    run: str,
-    model: str,
-    pushed_before: Mapping[str, tuple[float, float, float, float]],
-) -> ImagePlan:
-    """Decide what to add to one image; a pure function.
-
-    Args:
-        objects: everything in the image now.
-        pushed_before: id -> box of what was ever pushed into this image.
-    """
-    roles = assign_roles(objects, settings)
-    present = {str(o.id) for o in objects}
-    deleted = np.array([b for i, b in pushed_before.items() if i not in present]).reshape(-1, 4)
-    matched = {
-        "known": _matches(wanted.xyxy, _human_boxes(objects, roles)),
-        "rejected": _matches(wanted.xyxy, _boxes(roles.rejected)),
-        "kept": _matches(wanted.xyxy, _boxes(roles.pending)),
-        "gone": _matches(wanted.xyxy, deleted),
-    }
-    free = np.ones(len(wanted.score), np.bool_)
-    counts = {}
-    for reason, hit in matched.items():
-        counts[reason] = int((hit & free).sum())
-        free &= ~hit
-    add = [
-        _proposal(entry, wanted, int(k), settings, run=run, model=model)
-        for k in np.flatnonzero(free)
-    ]
-    # The same place seen twice in one run would be one id; the better score stands first.
-    unique: dict[uuid.UUID, SlideObject] = {}
-    for obj in sorted(add, key=lambda o: (-o.measurements[CONFIDENCE], str(o.id))):
-        if str(obj.id) not in present:
-            unique.setdefault(obj.id, obj)
-    return ImagePlan(entry, tuple(unique.values()), **counts)
-
-
-def _proposal(
-    entry: ImageEntry, wanted: Proposals, k: int, settings: Settings, *, run: str, model: str
-) -> SlideObject:
-    # QuPath shows positions to a hundredth of a pixel and older ones keep 32-bit vertices; the
-    # detector is not that exact either.
-    x0, y0, x1, y1 = (round(float(v), 2) for v in wanted.xyxy[k])
-    class_name = settings.class_names[int(wanted.class_index[k])]
-    measurements = {CONFIDENCE: round(float(wanted.score[k]), 6)}
-    if wanted.mpp is not None:
-        measurements[DIAMETER_UM] = round((x1 - x0 + y1 - y0) / 2 * wanted.mpp, 2)
-    place = [round(v / _PLACE_GRID_PX) for v in (x0, y0, x1, y1)]
-    return SlideObject(
-        id=uuid.uuid5(_NAMESPACE, f"{entry.id}|{wanted.slide}|{run}|{class_name}|{place}"),
-        kind=ObjectKind.ANNOTATION,
-        outline=Outline.rectangle(x0, y0, x1, y1),
-        path_class=PathClass(settings.proposed_class(class_name).names, PROPOSED_COLOR),
-        locked=True,
-        measurements=measurements,
-        metadata={STATE: "proposal", RUN: run, MODEL: model, BOX: "true"},
+            pushing.finish()
+    if pushing.last_error is not None and not pushing.plans:
+        raise pushing.last_error
+    if pushing.failed:
+        msg = f"{len(pushing.failed)} of {len(good)} images were not pushed:\n"
+        raise PartlyDoneError(msg + "\n".join(pushing.failed))
+    return PushResult(
+        run,
+        layer,
+        tuple(pushing.plans),
+        dry_run,
+        skipped,
+        tuple(pushing.written),
+        pushing.write if pushing.written else None,
     )
 
 
-def _check(
-    proposals: Sequence[Proposals], entries: Mapping[int, ImageEntry], settings: Settings
-) -> None:
-    problems = []
-    for p in proposals:
-        entry = entries.get(p.entry_id)
-        if entry is None:
-            problems.append(f"  entry {p.entry_id} is not in the project")
-            continue
-        where = f"  image {entry.name!r} (entry {entry.id}): "
-        if not (np.isfinite(p.xyxy).all() and np.isfinite(p.score).all()):
-            problems.append(where + "a box or score is not a finite number")
-        elif ((p.score < 0) | (p.score > 1)).any():
-            problems.append(where + "a score lies outside 0 to 1")
-        if ((p.class_index < 0) | (p.class_index >= len(settings.class_names))).any():
-            problems.append(where + f"a class is not one of {settings.class_names}")
-        if entry.width and entry.height and len(p.xyxy):
-            inside = shapely.box(*p.xyxy.T)
-            outside = ~shapely.intersects(inside, shapely.box(0, 0, entry.width, entry.height))
-            if outside.any():
-                problems.append(where + f"{int(outside.sum())} boxes lie outside the image")
-    if problems:
-        msg = "detections that cannot be pushed; nothing was written:\n" + "\n".join(problems)
-        raise InputError(msg)
+class _Pushing:
+    """One push under way."""
+
+    def __init__(self, desk: Desk, source: Source, kind: ObjectKind) -> None:
+        self.desk = desk
+        self.source = source
+        self.kind = kind
+        self.write = desk.ledger.next_write_id()
+        self.plans: list[ImagePlan] = []
+        self.written: list[int] = []
+        self.failed: list[str] = []
+        self.last_error: GlombridgeError | None = None
+
+    def image(self, entry: ImageEntry, wanted: Proposals) -> None:
+        """Plan one image, and write it if this is no dry run."""
+        try:
+            contents = self.desk.store.read(entry.id)
+            look = self.desk.look(contents)
+            self.desk.record_decisions(entry.id, look.decisions)
+            objects = as_objects(wanted, self.source, self.desk.settings, kind=self.kind)
+            ours = Ours(self.source.layer, objects, wanted.scanned)
+            plan = merge(look, contents.objects, ours, self.desk.settings)
+            if not self.desk.dry_run:
+                self._write(contents, plan)
+                self._record_content(entry.id, wanted, plan)
+            self.plans.append(ImagePlan(entry, plan))
+        except GlombridgeError as error:
+            self.failed.append(f"  image {entry.name!r} (entry {entry.id}): {error}")
+            self.last_error = error
+
+    def _write(self, contents: ImageContents, plan: MergePlan) -> None:
+        if plan.edit.is_empty:
+            return
+        classes = {o.path_class for o in (*plan.add, *plan.update) if o.path_class}
+        self.desk.store.add_classes(sorted(classes, key=str))
+        receipt = self.desk.write(
+            contents, plan.edit, command="push", write=self.write, source=self.source
+        )
+        if receipt.changed:
+            self.written.append(contents.entry_id)
+
+    def _record_content(self, image: int, wanted: Proposals, plan: MergePlan) -> None:
+        """Remember what the run saw of what it did not put there, if that is new."""
+        said = {
+            "image": image,
+            "run": self.source.run,
+            "model": self.source.model,
+            "layer": self.source.layer,
+            "scanned": None
+            if wanted.scanned is None
+            else shapely.to_wkt(wanted.scanned, rounding_precision=1),
+            "known": [m.as_list() for m in plan.known],
+            "suppressed": [m.as_list() for m in plan.suppressed],
+        }
+        last = self.desk.ledger.content(image, self.source.layer) or {}
+        if any(last.get(key) != value for key, value in said.items()):
+            self.desk.ledger.record(CONTENT, **said)
+
+    def finish(self) -> None:
+        """Put the push as a whole on record, unless it was the last one over again."""
+        said = {
+            "run": self.source.run,
+            "model": self.source.model,
+            "layer": self.source.layer,
+            "objects": self.kind.value,
+            "images": len(self.plans),
+            "failed": len(self.failed),
+        }
+        last = (self.desk.ledger.events(PUSHED, newest=1) or [{}])[0]
+        if self.written or any(last.get(key) != value for key, value in said.items()):
+            write = self.write if self.written else None
+            self.desk.ledger.record(PUSHED, **said, write=write)
+        self.desk.prune(self.written)
 
 
-def _matches(found: Floats, there: Floats) -> np.ndarray:
-    hit = np.zeros(len(found), np.bool_)
-    i, _, shared, union = pair_overlaps(found, there)
-    hit[i[shared >= SAME_IOU * union]] = True
-    return hit
+def _bad_text(bad: Mapping[int, Sequence[str]], store: ProjectStore) -> str:
+    names = {e.id: e.name for e in store.images()}
+    lines = []
+    for image, problems in sorted(bad.items()):
+        where = f"image {names[image]!r} (entry {image})" if image in names else f"entry {image}"
+        lines += [f"  {where}: {problem}" for problem in problems]
+    return (
+        "detections that cannot be pushed; nothing was written. Give --skip-bad to push the rest:\n"
+        + "\n".join(lines)
+    )
 
 
-def _boxes(objects: Sequence[SlideObject]) -> Floats:
-    boxes = [o.outline.bounds for o in objects if o.outline is not None]
-    return np.array(boxes, np.float64).reshape(-1, 4)
-
-
-def _human_boxes(objects: Sequence[SlideObject], roles: Roles) -> Floats:
-    # Any human annotation of that place and size counts, whatever its class: a proposal over a
-    # mark the settings do not know would only ask the human the same thing again.
-    others = {o.id for o in (*roles.pending, *roles.rejected, *roles.regions)}
-    human = [o for o in objects if o.kind is ObjectKind.ANNOTATION and o.id not in others]
-    return _boxes([o for o in human if o.outline is not None and o.outline.is_area])
-
-
-def _pushed_before(workspace: Workspace) -> dict[int, dict[str, tuple[float, float, float, float]]]:
-    pushed: dict[int, dict[str, tuple[float, float, float, float]]] = {}
-    of_write: dict[tuple[int, str], list[str]] = {}
-    for event in workspace.history.events("push", UNDO):
-        boxes = pushed.setdefault(int(event["image"]), {})
-        if event["event"] == UNDO:
-            # We took these out again, not a human: they may be proposed anew.
-            for object_id in of_write.pop((int(event["image"]), event["undoes"]), []):
-                boxes.pop(object_id, None)
-            continue
-        place = (int(event["image"]), event.get("write", ""))
-        for record in event["objects"]:
-            boxes[record["id"]] = tuple(record["box"])
-            of_write.setdefault(place, []).append(record["id"])
-    return pushed
-
-
-def _record(obj: SlideObject) -> dict[str, Any]:
+def _told(obj: SlideObject) -> dict[str, Any]:
     return {
         "id": str(obj.id),
-        "box": [*obj.outline.bounds] if obj.outline else [],
         "class": str(obj.path_class),
-        "score": obj.measurements[CONFIDENCE],
+        "box": [*obj.outline.bounds] if obj.outline else [],
+        "score": obj.measurements.get(CONFIDENCE),
     }
-
-
-class _NoLock:
-    def __enter__(self) -> None:
-        """A dry run writes nothing and holds nobody up."""
-
-    def __exit__(self, *exc: object) -> None:
-        """Nothing to release."""
 
 
 def newest_detections(workspace: Workspace) -> Path:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 
+import numpy as np
 import shapely
 from shapely.geometry.base import BaseGeometry
 
 from ..objects import ObjectKind, PathClass, SlideObject
-from ..provenance import PROPOSED, SEARCHED
+from ..provenance import ERROR_CLASSES, PROPOSED, RUN, SEARCHED
 from ..qupath.store import ImageEntry
 from ..settings import Settings
 
@@ -31,11 +34,14 @@ class Roles:
         truth: annotations of a detector class: drawn, edited or accepted by a human.
         pending: proposals nobody has judged; never truth, never background.
         rejected: objects a human said are not one.
+        hard_negatives: those of them that overlap no truth: a place that was looked at and is none.
         ignored: areas that are neither object nor background.
         regions: areas inside which everything was marked.
         unknown: class names derived from a detector class that the settings do not mention; such
             an object must not silently become background.
-        unusable: ids of annotations of a detector class that enclose no area (points, lines).
+        unusable: annotations of a detector class that enclose no area (points, lines).
+        errors: what shows a detector's errors; nobody's mark.
+        n_human: annotations that a human made or judged.
     """
 
     truth: tuple[LabelledObject, ...] = ()
@@ -45,7 +51,18 @@ class Roles:
     regions: tuple[SlideObject, ...] = ()
     unknown: Counter[str] = field(default_factory=Counter)
     unusable: tuple[SlideObject, ...] = ()
+    errors: tuple[SlideObject, ...] = ()
     n_human: int = 0
+
+    @property
+    def hard_negatives(self) -> tuple[SlideObject, ...]:
+        """Rejected objects that overlap no truth."""
+        truth = [t.object for t in self.truth]
+        return tuple(
+            o
+            for o, meets in zip(self.rejected, _meet(self.rejected, truth), strict=True)
+            if not meets
+        )
 
 
 def is_proposed(path_class: PathClass | None) -> bool:
@@ -53,9 +70,18 @@ def is_proposed(path_class: PathClass | None) -> bool:
     return path_class is not None and path_class.names[-1] == PROPOSED
 
 
+def is_error(obj: SlideObject) -> bool:
+    """Whether an object shows a detector's error, and no human has made it something else."""
+    return str(obj.path_class) in ERROR_CLASSES
+
+
 def assign_roles(objects: Iterable[SlideObject], settings: Settings) -> Roles:
-    """Sort the objects of one image. Only annotations can be truth or areas."""
+    """Sort the objects of one image.
+
+    Only annotations can be truth or areas, and detections that we pushed and a human judged.
+    """
     truth, pending, rejected, ignored, regions, unusable = [], [], [], [], [], []
+    errors = []
     unknown: Counter[str] = Counter()
     bases = {alias.split(":")[0].strip() for a in settings.classes.values() for alias in a}
     n_human = 0
@@ -63,7 +89,11 @@ def assign_roles(objects: Iterable[SlideObject], settings: Settings) -> Roles:
         if is_proposed(obj.path_class):
             pending.append(obj)
             continue
-        if obj.kind is not ObjectKind.ANNOTATION or obj.outline is None:
+        if is_error(obj):
+            errors.append(obj)
+            continue
+        is_ours = obj.kind is ObjectKind.DETECTION and RUN in obj.metadata
+        if obj.outline is None or not (obj.kind is ObjectKind.ANNOTATION or is_ours):
             continue
         n_human += 1
         name = str(obj.path_class)
@@ -89,22 +119,80 @@ def assign_roles(objects: Iterable[SlideObject], settings: Settings) -> Roles:
         tuple(regions),
         unknown,
         tuple(unusable),
+        tuple(errors),
         n_human,
     )
 
 
-def searched_area(entry: ImageEntry, roles: Roles, settings: Settings) -> BaseGeometry | None:
-    """Where every object has been marked, in QuPath pixels; ``None`` = nowhere.
+class SearchedBy(str, Enum):
+    """Why an area counts as searched completely."""
+
+    REGIONS = "regions"
+    """A human drew annotations around what was searched."""
+    MARK = "marked as searched"
+    """A human said so of the whole image."""
+    ASSUMED = "assumed: the image has annotations"
+    """The settings take each image that a human has annotated as searched."""
+    NOWHERE = "nowhere"
+
+
+def searched_by(entry: ImageEntry, roles: Roles, settings: Settings) -> SearchedBy:
+    """Why an image, or a part of it, counts as searched.
 
     Region annotations say it most precisely and win; then a human's mark on the image; then, if
     the settings say so, any human annotation in the image.
     """
-    whole = shapely.box(0, 0, entry.width or 1e9, entry.height or 1e9)
-    areas = [o.outline.geometry for o in roles.regions if o.outline and o.outline.is_area]
-    if areas:
-        return shapely.union_all([shapely.make_valid(a) for a in areas])
-    if entry.metadata.get(SEARCHED, "").strip().lower() in ("true", "yes", "1"):
-        return whole
+    if any(o.outline and o.outline.is_area for o in roles.regions):
+        return SearchedBy.REGIONS
+    if is_marked(entry):
+        return SearchedBy.MARK
     if settings.project.searched == "annotated-images" and roles.n_human:
-        return whole
-    return None
+        return SearchedBy.ASSUMED
+    return SearchedBy.NOWHERE
+
+
+def is_marked(entry: ImageEntry) -> bool:
+    """Whether a human marked the whole image as searched."""
+    return entry.metadata.get(SEARCHED, "").strip().lower() in ("true", "yes", "1")
+
+
+def searched_area(entry: ImageEntry, roles: Roles, settings: Settings) -> BaseGeometry | None:
+    """Where every object has been marked, in QuPath pixels; ``None`` = nowhere."""
+    why = searched_by(entry, roles, settings)
+    if why is SearchedBy.REGIONS:
+        return _union(roles.regions)
+    if why is SearchedBy.NOWHERE:
+        return None
+    return shapely.box(0, 0, entry.width or 1e9, entry.height or 1e9)
+
+
+def regions_sha256(objects: Iterable[SlideObject], settings: Settings) -> str:
+    """Hash of the areas in which every object was marked, to see whether they changed since."""
+    areas = sorted(
+        shapely.to_wkt(shapely.normalize(o.outline.geometry), rounding_precision=1)
+        for o in objects
+        if str(o.path_class) in settings.regions and o.outline is not None and o.outline.is_area
+    )
+    return hashlib.sha256("\n".join(areas).encode()).hexdigest()
+
+
+def _union(objects: Iterable[SlideObject]) -> BaseGeometry:
+    areas = [o.outline.geometry for o in objects if o.outline and o.outline.is_area]
+    return shapely.union_all([shapely.make_valid(a) for a in areas])
+
+
+def _meet(objects: Sequence[SlideObject], others: Sequence[SlideObject]) -> np.ndarray:
+    """(N,) whether the area of an object overlaps that of any of the others."""
+    meeting = np.zeros(len(objects), np.bool_)
+    if not (objects and others):
+        return meeting
+    shapes = [_shape(o) for o in objects]
+    tree = shapely.STRtree([_shape(o) for o in others])
+    i, j = tree.query(shapes, predicate="intersects")
+    shared = shapely.area(shapely.intersection(np.array(shapes, object)[i], tree.geometries[j]))
+    meeting[i[shared > 0]] = True
+    return meeting
+
+
+def _shape(obj: SlideObject) -> BaseGeometry:
+    return shapely.Polygon() if obj.outline is None else shapely.make_valid(obj.outline.geometry)

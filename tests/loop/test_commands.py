@@ -99,7 +99,7 @@ def test_push_again_changes_nothing(project: Path, capsys: pytest.CaptureFixture
     before = files(project / "data")
     dry = run_json(capsys, "push", project, "--dry-run")
     again = run_json(capsys, "push", project)
-    assert dry["added"] == again["added"] == 0
+    assert dry["counts"]["add"] == again["counts"]["add"] == 0
     assert files(project / "data") == before
 
 

@@ -39,12 +39,12 @@ def test_push_repeat_and_undo_through_real_qupath(
 
     assert main(["push", folder, "--json"]) == 0
     first = json.loads(capsys.readouterr().out)
-    assert first["added"] > 0
+    assert first["counts"]["add"] > 0
     assert {e.id: {o.id for o in native.read(e.id).objects} for e in native.images()} == pushed
 
     after = data_files(project)
     assert main(["push", folder, "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["added"] == 0
+    assert json.loads(capsys.readouterr().out)["counts"]["add"] == 0
     assert data_files(project) == after
 
     assert main(["undo", folder]) == 0

@@ -115,7 +115,7 @@ def test_detections_are_pushed_back(
     pushed = json.loads(capsys.readouterr().out)
     objects = store.read(1).objects
     proposed = [o for o in objects if str(o.path_class) == "Glomerulus: Proposed"]
-    assert len(proposed) == pushed["added"] > 0
+    assert len(proposed) == pushed["counts"]["add"] > 0
     assert len(objects) == len(proposed) + len(BOXES)
     for obj in proposed:
         assert obj.outline is not None

@@ -65,8 +65,8 @@ def test_image_takes_all_of_a_name_and_push_finds_each(
             for o in store.read(image["id"]).objects
             if o.metadata.get("glombridge.run") == pushed["run"]
         ]
-        assert len(mine) == image["add"]
-    assert pushed["added"] > 0
+        assert len(mine) == len(image["add"])
+    assert pushed["counts"]["add"] > 0
     assert "review" in run_json(capsys, "status", same)["next"]
     undone = run_json(capsys, "undo", same)
     assert undone["restored"] == len(pushed["written_images"])

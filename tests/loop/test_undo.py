@@ -107,32 +107,38 @@ def test_a_dry_run_writes_nothing(project: Project) -> None:
     assert {p: p.read_bytes() for p in project.store.folder.rglob("*") if p.is_file()} == before
 
 
-def test_what_was_undone_is_not_deleted_by_a_human(project: Project) -> None:
-    first = pushed(project, BOX)
-    undo(project)
-    again = pushed(project, BOX)
-    assert [len(p.add) for p in again.plans] == [1, 1]
-    assert [p.gone for p in again.plans] == [0, 0]
-    assert [p.add[0].id for p in again.plans] == [p.add[0].id for p in first.plans]
-    # And the second push counts: what a human deletes of it stays away.
+def human_deletes(project: Project, box: tuple[float, ...]) -> None:
     contents = project.store.read(1)
-    edit = HierarchyEdit(remove=frozenset(o.id for o in contents.objects))
+    gone = frozenset(o.id for o in contents.objects if o.outline and o.outline.bounds == box)
+    assert len(gone) == 1
     project.store.write(
-        1, edit, expected=contents.stamp, snapshot_folder=project.store.folder / "elsewhere"
+        1,
+        HierarchyEdit(remove=gone),
+        expected=contents.stamp,
+        snapshot_folder=project.store.folder / "elsewhere",
     )
-    assert [p.gone for p in pushed(project, BOX).plans] == [1, 0]
+
+
+def test_what_was_undone_is_not_deleted_by_a_human(project: Project) -> None:
+    first = pushed(project, BOX, OTHER)
+    undo(project)
+    again = pushed(project, BOX, OTHER)
+    assert again.count("suppressed") == 0
+    ids = [[o.id for o in p.plan.add] for p in again.plans]
+    assert ids == [[o.id for o in p.plan.add] for p in first.plans]
+    assert [len(i) for i in ids] == [2, 2]
+    # And the second push counts: what a human deletes of it stays away.
+    human_deletes(project, BOX)
+    assert [len(p.plan.suppressed) for p in pushed(project, BOX, OTHER).plans] == [1, 0]
 
 
 def test_undoing_one_write_leaves_the_memory_of_the_others(project: Project) -> None:
-    pushed(project, BOX)
-    contents = project.store.read(1)
-    gone = HierarchyEdit(remove=frozenset(o.id for o in contents.objects))
-    project.store.write(
-        1, gone, expected=contents.stamp, snapshot_folder=project.store.folder / "elsewhere"
-    )
-    pushed(project, OTHER, run="detect-002")
+    third = (3000.0, 1000.0, 3400.0, 1400.0)
+    pushed(project, BOX, OTHER)
+    human_deletes(project, BOX)
+    pushed(project, OTHER, third, run="detect-002")
     undo(project)
-    assert [p.gone for p in pushed(project, BOX, OTHER).plans] == [1, 0]
+    assert [len(p.plan.suppressed) for p in pushed(project, BOX, OTHER).plans] == [1, 0]
 
 
 def test_writes_are_undone_one_after_the_other(project: Project) -> None:
@@ -233,9 +239,9 @@ def test_nothing_on_record(project: Project) -> None:
 
 def test_status_forgets_what_was_undone(project: Project) -> None:
     pushed(project, BOX, OTHER)
-    assert [i["pushed"] for i in status(project.store.folder).images] == [2, 2]
+    assert [i["states"] for i in status(project.store.folder).images] == [{"proposal": 2}] * 2
     undo(project)
-    assert [i["pushed"] for i in status(project.store.folder).images] == [0, 0]
+    assert [i["states"] for i in status(project.store.folder).images] == [{}, {}]
 
 
 def test_old_copies_go_but_never_the_one_undo_needs(project: Project) -> None:
@@ -254,7 +260,8 @@ def test_old_copies_go_but_never_the_one_undo_needs(project: Project) -> None:
     for _ in range(4):
         (project.workspace.snapshots / snapshot_name(1, "data.qpdata")).write_bytes(b"x")
     (project.workspace.snapshots / "a-human's.note").write_text("x")
-    deleted = writes.prune_snapshots(project.workspace, {1}, keep=2)
+    with project.workspace.ledger() as ledger:
+        deleted = writes.prune_snapshots(project.workspace, ledger, {1}, keep=2)
     assert len(deleted) == 3
     left = {p.name for p in project.workspace.snapshots.iterdir()}
     assert "a-human's.note" in left

@@ -60,6 +60,7 @@ def test_a_proposal_is_a_locked_annotation_with_its_provenance(project: SmallPro
         "glombridge.state": "proposal",
         "glombridge.run": "detect-001",
         "glombridge.model": "abc",
+        "glombridge.layer": "main",
         "glombridge.box": "true",
     }
     assert "Glomerulus: Proposed" in [str(c) for c in project.store.classes()]
@@ -72,7 +73,7 @@ def test_a_second_identical_push_changes_no_byte(project: SmallProject) -> None:
     second = run_push(project, *wanted)
     assert (first.added, second.added, second.written) == (3, 0, ())
     assert project.bytes_of_everything() == before
-    assert sum(p.kept for p in second.plans) == 3
+    assert second.count("kept") == 3
 
 
 def test_a_dry_run_writes_nothing_at_all(project: SmallProject) -> None:
@@ -94,8 +95,8 @@ def nearby(dx: float) -> tuple[float, float, float, float]:
         ("Glomerulus", "known"),
         ("Tubule", "known"),
         (None, "known"),
-        ("Rejected*", "rejected"),
-        ("Glomerulus: Proposed", "kept"),
+        ("Rejected*", "suppressed"),
+        ("Glomerulus: Proposed", "known"),
     ],
 )
 def test_where_something_is_already_nothing_is_added(
@@ -105,7 +106,7 @@ def test_where_something_is_already_nothing_is_added(
     before = project.bytes_of_everything()
     result = run_push(project, proposals(project.first, nearby(dx)))
     assert result.added == 0
-    assert getattr(result.plans[0], counted) == 1
+    assert result.count(counted) == 1
     after = project.bytes_of_everything()
     assert {k: v for k, v in after.items() if "data.qpdata" in k} == {
         k: v for k, v in before.items() if "data.qpdata" in k
@@ -130,11 +131,16 @@ def test_human_decisions_outlive_the_next_push(project: SmallProject) -> None:
         replace(edited, path_class=truth, outline=Outline.ellipse(2000, 500, 2290, 790)),
     ]
     project.edit(project.first, replace=changed, remove=[deleted.id])
-    before = project.bytes_of_everything()
+    before = project.objects(project.first)
     result = run_push(project, proposals(project.first, *places), run="detect-002")
-    assert project.bytes_of_everything() == before
-    plan = result.plans[0]
-    assert (len(plan.add), plan.known, plan.rejected, plan.kept, plan.gone) == (0, 2, 1, 2, 1)
+    after = project.objects(project.first)
+    (pending,) = result.plans[0].plan.update
+    assert {i: o for i, o in after.items() if i != pending.id} == {
+        i: o for i, o in before.items() if i != pending.id
+    }
+    assert after[pending.id].metadata["glombridge.run"] == "detect-002"
+    counts = {k: result.count(k) for k in ("add", "withdraw", "known", "suppressed", "kept")}
+    assert counts == {"add": 0, "withdraw": 0, "known": 3, "suppressed": 2, "kept": 0}
 
 
 @settings(
@@ -176,7 +182,7 @@ def test_what_was_there_stays_as_it_was(
 @pytest.mark.parametrize(
     ("bad", "says"),
     [
-        pytest.param(lambda p: proposals(99, BOX), "entry 99 is not in the project", id="image"),
+        pytest.param(lambda p: proposals(99, BOX), "entry 99: is not in the project", id="image"),
         pytest.param(
             lambda p: proposals(p.first, BOX, score=float("nan")), "not a finite", id="nan-score"
         ),

@@ -1,0 +1,113 @@
+"""``push``: a detection run into the project, and ``withdraw``: out of it again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..errors import GlombridgeError
+from ..ledger.schema import DEFAULT_LAYER
+from ..objects import ObjectKind
+from ..progress import SILENT, Reporter
+from ..slides.reader import fingerprint
+from ..sync.push import Proposals, PushResult
+from ..sync.push import push as push_proposals
+from ..sync.withdraw import WithdrawResult
+from ..sync.withdraw import withdraw as withdraw_proposals
+from .detect import load_proposals
+from .project import Project
+
+
+def push(
+    project: Project,
+    detections: Path | None = None,
+    *,
+    layer: str = DEFAULT_LAYER,
+    objects: ObjectKind | None = None,
+    min_confidence: float | None = None,
+    skip_bad: bool = False,
+    dry_run: bool = False,
+    while_qupath_runs: bool = False,
+    break_lock: bool = False,
+    reporter: Reporter = SILENT,
+) -> PushResult:
+    """Put a detection run, the newest by default, into the project as proposals.
+
+    Args:
+        project: the project.
+        detections: folder of the run.
+        layer: whose proposals the run replaces; others are left alone.
+        objects: annotations or detections, instead of what the settings say.
+        min_confidence: instead of the run's; boxes are stitched anew at it.
+        skip_bad: leave out images whose detections cannot be pushed.
+        dry_run: say what would be done and write nothing.
+        while_qupath_runs: the project is not open in the QuPath that runs.
+        break_lock: take the project lock whoever holds it.
+        reporter: for progress.
+
+    Raises:
+        InputError: no detections, or detections of other images, classes, frames or slides.
+        ProtectedError: QuPath runs, somebody else writes, or an image changed meanwhile.
+        PartlyDoneError: some images could not be written.
+    """
+    proposals, run, model = load_proposals(project, detections, min_confidence=min_confidence)
+    return push_proposals(
+        project.store,
+        project.workspace,
+        project.settings,
+        proposals,
+        run=run,
+        model=model,
+        layer=layer,
+        objects=objects,
+        bad=_other_slides(project, proposals),
+        skip_bad=skip_bad,
+        dry_run=dry_run,
+        while_qupath_runs=while_qupath_runs,
+        break_lock=break_lock,
+        reporter=reporter,
+    )
+
+
+def withdraw(
+    project: Project,
+    *,
+    run: str | None = None,
+    layer: str | None = None,
+    dry_run: bool = False,
+    while_qupath_runs: bool = False,
+    break_lock: bool = False,
+    reporter: Reporter = SILENT,
+) -> WithdrawResult:
+    """Take a run's or a layer's proposals out; see :func:`glombridge.sync.withdraw.withdraw`."""
+    return withdraw_proposals(
+        project.store,
+        project.workspace,
+        project.settings,
+        run=run,
+        layer=layer,
+        dry_run=dry_run,
+        while_qupath_runs=while_qupath_runs,
+        break_lock=break_lock,
+        reporter=reporter,
+    )
+
+
+def _other_slides(project: Project, proposals: list[Proposals]) -> dict[int, list[str]]:
+    """Images whose slide file is not the one that was searched; one that is missing is no reason."""
+    bad: dict[int, list[str]] = {}
+    entries = {e.id: e for e in project.store.images()}
+    for wanted in proposals:
+        entry = entries.get(wanted.entry_id)
+        if entry is None or not wanted.slide:
+            continue
+        path = project.store.slide_path(entry, project.slides)
+        if path is None:
+            continue
+        try:
+            now = fingerprint(path)
+        except GlombridgeError as error:
+            bad[entry.id] = [f"its slide cannot be read: {error}"]
+            continue
+        if now != wanted.slide:
+            bad[entry.id] = [f"{path} is not the slide file that was searched. Detect again"]
+    return bad

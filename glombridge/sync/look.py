@@ -1,0 +1,255 @@
+"""What humans have done in an image since we last looked: the base compared with what is there now."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import Enum
+from typing import Any
+from uuid import UUID
+
+from ..ledger.pushed import Drawing, PushedObject
+from ..ledger.states import State
+from ..objects import ObjectKind, PathClass, SlideObject
+from ..provenance import ERROR_CLASSES, PROPOSED, REVIEWED, REVIEWER
+from ..settings import Settings
+from .comparison import is_untouched, same_place
+
+UNKNOWN = "unknown"
+"""Who did it, where QuPath does not say."""
+
+FEW = 3
+"""Fewer objects of a push that vanished together may as well have been deleted one by one. If somebody
+has worked on that push, or they vanished before, they count as deleted."""
+
+
+class Verdict(str, Enum):
+    """What a class says of an object."""
+
+    TRUTH = "truth"
+    PROPOSED = "proposed"
+    REJECTED = "rejected"
+    OTHER = "other"
+
+
+def verdict(path_class: PathClass | None, settings: Settings) -> Verdict:
+    """What a class says of an object, by the settings."""
+    if path_class is None or str(path_class) in ERROR_CLASSES:
+        return Verdict.OTHER
+    if path_class.names[-1] == PROPOSED:
+        return Verdict.PROPOSED
+    if settings.class_index(path_class) is not None:
+        return Verdict.TRUTH
+    return Verdict.REJECTED if str(path_class) in settings.rejected else Verdict.OTHER
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One object that we pushed, as it is now.
+
+    Attributes:
+        base: as pushed.
+        now: as it is in the project, ``None`` = not there.
+        state: what a human has made of it.
+        untouched: whether it is there in every detail as we pushed it, now or earlier.
+    """
+
+    base: PushedObject
+    now: SlideObject | None
+    state: State
+    untouched: bool
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Something a human did, or that happened, between two looks.
+
+    Attributes:
+        id: of the object.
+        before: state at the last look, ``None`` = the object was not known.
+        after: state now.
+        path_class: display text of the class now, ``None`` = none or not there.
+        box: outline's bounds in QuPath px, empty = not there.
+        by, at: who, and when (UTC), where the review window wrote it down.
+        drawing: of an object that a human drew.
+    """
+
+    id: UUID
+    before: State | None
+    after: State
+    path_class: str | None = None
+    box: tuple[float, ...] = ()
+    by: str = UNKNOWN
+    at: str | None = None
+    drawing: Drawing | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """For the history and ``--json``."""
+        said = {
+            "id": str(self.id),
+            "from": self.before.value if self.before else None,
+            "to": self.after.value,
+            "class": self.path_class,
+            "box": [round(v, 2) for v in self.box],
+            "by": self.by,
+            "at": self.at,
+            "drawing": self.drawing.as_list() if self.drawing else None,
+        }
+        return {k: v for k, v in said.items() if v is not None and v != []}
+
+
+@dataclass(frozen=True)
+class Look:
+    """An image compared with what we put there.
+
+    Attributes:
+        seen: every object we ever pushed, by id.
+        decisions: what is new since the last look, in order of id.
+    """
+
+    seen: Mapping[UUID, Seen]
+    decisions: tuple[Decision, ...]
+
+
+def look_at(
+    base: Sequence[PushedObject],
+    drawn: Mapping[UUID, Drawing],
+    theirs: Sequence[SlideObject],
+    settings: Settings,
+) -> Look:
+    """Tell the state of every object; a pure function.
+
+    Args:
+        base: what we pushed into the image, as the ledger knows it.
+        drawn: each object a human drew that was there at the last look.
+        theirs: every object of the image now.
+        settings: which class says what.
+    """
+    there = {obj.id: obj for obj in theirs}
+    strangers = _Strangers(theirs)
+    seen: dict[UUID, Seen] = {}
+    for known in base:
+        now = there.get(known.id)
+        if now is not None:
+            seen[known.id] = _present(known, now, settings)
+        elif not known.state.is_there:
+            seen[known.id] = Seen(known, None, known.state, untouched=False)
+        elif (stranger := strangers.at(known)) is not None:
+            # An id that changes at each opening is no handle to change it by: leave it alone.
+            seen[known.id] = replace(_present(known, stranger, settings), untouched=False)
+        else:
+            seen[known.id] = Seen(known, None, State.DELETED, untouched=False)
+    _find_lost(seen)
+    decisions = [_decision(s) for s in seen.values() if s.state is not s.base.state]
+    adopted = {s.now.id for s in seen.values() if s.now is not None}
+    humans = [o for o in theirs if o.id not in seen and o.id not in adopted]
+    decisions += _drawn_since(drawn, humans, settings)
+    return Look(seen, tuple(sorted(decisions, key=lambda d: d.id)))
+
+
+def _present(known: PushedObject, now: SlideObject, settings: Settings) -> Seen:
+    # Also an earlier form is as we pushed it: a QuPath that had the image open saves what it had.
+    untouched = any(is_untouched(v, now) for v in known.versions)
+    in_place = untouched or any(same_place(v.object.outline, now.outline) for v in known.versions)
+    says = verdict(now.path_class, settings)
+    if says is Verdict.PROPOSED:
+        state = State.PROPOSAL if in_place else State.MOVED
+    elif says is Verdict.TRUTH:
+        state = State.ACCEPTED if in_place else State.EDITED
+    else:
+        state = State.REJECTED if says is Verdict.REJECTED else State.RECLASSIFIED
+    return Seen(known, now, state, untouched)
+
+
+class _Strangers:
+    """Objects without an id of their own (QuPath 0.3 makes new ones at each opening), by place."""
+
+    def __init__(self, theirs: Iterable[SlideObject]) -> None:
+        found = [o for o in theirs if not o.id_is_stored and o.outline is not None]
+        self._sorted = sorted(found, key=_left)
+
+    def at(self, known: PushedObject) -> SlideObject | None:
+        """The one that is where an object was pushed."""
+        for version in known.versions:
+            outline = version.object.outline
+            assert outline is not None  # noqa: S101 (a proposal has one)
+            left = outline.bounds[0]
+            first = bisect_left(self._sorted, left - 1, key=_left)
+            for obj in self._sorted[first : bisect_right(self._sorted, left + 1, key=_left)]:
+                if same_place(outline, obj.outline):
+                    return obj
+        return None
+
+
+def _left(obj: SlideObject) -> float:
+    assert obj.outline is not None  # noqa: S101 (chosen so)
+    return obj.outline.bounds[0]
+
+
+def _find_lost(seen: dict[UUID, Seen]) -> None:
+    """Tell a push that vanished as a whole from objects that were deleted.
+
+    A QuPath that had the image open before the push saves what it knows, and that is none of the
+    push's new objects. If one of these is still there, QuPath had read the push, and what is
+    missing was deleted.
+    """
+    of_write: dict[str, list[Seen]] = defaultdict(list)
+    for s in seen.values():
+        of_write[s.base.write].append(s)
+    for pushed in of_write.values():
+        there = [s for s in pushed if s.base.state.is_there]
+        gone = [s for s in there if s.now is None]
+        telling = [s for s in there if s.base.is_new_in_write] or there
+        if not gone or any(s.now is not None for s in telling):
+            continue
+        was_reviewed = any(s.base.state.is_judged for s in pushed)
+        for s in gone:
+            if len(telling) >= FEW or not (was_reviewed or s.base.losses):
+                seen[s.base.id] = replace(s, state=State.LOST)
+
+
+def _decision(s: Seen) -> Decision:
+    now = s.now
+    if now is None:
+        return Decision(s.base.id, s.base.state, s.state)
+    return Decision(
+        s.base.id,
+        s.base.state,
+        s.state,
+        str(now.path_class) if now.path_class else None,
+        now.outline.bounds if now.outline else (),
+        now.metadata.get(REVIEWER, UNKNOWN),
+        now.metadata.get(REVIEWED),
+    )
+
+
+def _drawn_since(
+    drawn: Mapping[UUID, Drawing], humans: Iterable[SlideObject], settings: Settings
+) -> list[Decision]:
+    decisions = []
+    there = set()
+    for obj in humans:
+        if not obj.id_is_stored or obj.kind is not ObjectKind.ANNOTATION or obj.outline is None:
+            continue
+        if verdict(obj.path_class, settings) not in (Verdict.TRUTH, Verdict.REJECTED):
+            continue
+        there.add(obj.id)
+        now = Drawing.of(obj)
+        before = drawn.get(obj.id)
+        if before is None or not before.is_like(now):
+            decisions.append(
+                Decision(
+                    obj.id,
+                    State.ADDED if before else None,
+                    State.ADDED,
+                    now.path_class,
+                    now.box,
+                    obj.metadata.get(REVIEWER, UNKNOWN),
+                    obj.metadata.get(REVIEWED),
+                    now,
+                )
+            )
+    gone = [Decision(i, State.ADDED, State.DELETED) for i in drawn.keys() - there]
+    return decisions + gone

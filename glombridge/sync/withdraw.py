@@ -1,0 +1,169 @@
+"""Taking a run's untouched proposals out of a project; pushing the run again brings them back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import GlombridgeError, InputError, PartlyDoneError, UsageError
+from ..ledger import Ledger, State, Workspace
+from ..progress import SILENT, Reporter
+from ..qupath.store import HierarchyEdit, ImageEntry, ProjectStore
+from ..settings import Settings
+from .look import Seen
+from .writing import open_desk
+
+
+@dataclass(frozen=True)
+class WithdrawnImage:
+    """One image: what was taken out, and what stays because a human has touched it."""
+
+    entry: ImageEntry
+    withdrawn: tuple[Seen, ...]
+    stays: tuple[Seen, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """For ``--json``."""
+        return {
+            "id": self.entry.id,
+            "name": self.entry.name,
+            "withdrawn": [str(s.base.id) for s in self.withdrawn],
+            "stays": {str(s.base.id): s.state.value for s in self.stays},
+        }
+
+
+@dataclass(frozen=True)
+class WithdrawResult:
+    """What was taken out, or would be.
+
+    Attributes:
+        what: the run and layer asked for, in words.
+        write: the id that ``undo`` knows this by, ``None`` if nothing was written.
+    """
+
+    what: str
+    images: tuple[WithdrawnImage, ...]
+    dry_run: bool
+    write: str | None = None
+
+    @property
+    def withdrawn(self) -> int:
+        """Objects over all images."""
+        return sum(len(i.withdrawn) for i in self.images)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For ``--json``."""
+        return {
+            "what": self.what,
+            "dry_run": self.dry_run,
+            "withdrawn": self.withdrawn,
+            "write": self.write,
+            "images": [i.as_dict() for i in self.images],
+        }
+
+
+def withdraw(
+    store: ProjectStore,
+    workspace: Workspace,
+    settings: Settings,
+    *,
+    run: str | None = None,
+    layer: str | None = None,
+    dry_run: bool = False,
+    while_qupath_runs: bool = False,
+    break_lock: bool = False,
+    reporter: Reporter = SILENT,
+) -> WithdrawResult:
+    """Take out the proposals of a run, a layer, or a run in a layer, that no human has touched.
+
+    A proposal that a later run of its layer has updated belongs to that run.
+
+    Args:
+        store: of the project.
+        workspace: of the project.
+        settings: of the project.
+        run: id of the detection run.
+        layer: name of the layer.
+        dry_run: say what would be done and write nothing.
+        while_qupath_runs: the project is not open in the QuPath that runs.
+        break_lock: take the project lock whoever holds it.
+        reporter: for progress.
+
+    Raises:
+        UsageError: neither run nor layer.
+        InputError: nothing was ever pushed by that run into that layer.
+        ProtectedError: somebody else is writing, QuPath runs, or an image changed meanwhile.
+        PartlyDoneError: some images could not be written; each is named, the others are complete.
+    """
+    if run is None and layer is None:
+        msg = "say what to withdraw: --run RUN, --layer LAYER, or both ('glombridge layers' lists them)"
+        raise UsageError(msg)
+    what = " of ".join(
+        [*([f"run {run}"] if run is not None else []), *([f"layer {layer!r}"] if layer else [])]
+    )
+    entries = {e.id: e for e in store.images()}
+    done: list[WithdrawnImage] = []
+    failed: list[str] = []
+    last: GlombridgeError | None = None
+    write: str | None = None
+    with open_desk(
+        store,
+        workspace,
+        settings,
+        dry_run=dry_run,
+        while_qupath_runs=while_qupath_runs,
+        break_lock=break_lock,
+    ) as desk:
+        images = [entries[i] for i in _images(desk.ledger, run, layer, what) if i in entries]
+        write_id = desk.ledger.next_write_id()
+        with reporter.task("withdraw", len(images)) as task:
+            for entry in images:
+                try:
+                    contents = store.read(entry.id)
+                    look = desk.look(contents)
+                    desk.record_decisions(entry.id, look.decisions)
+                    image = _sorted_out(entry, look.seen.values(), run, layer)
+                    edit = HierarchyEdit(remove=frozenset(s.base.id for s in image.withdrawn))
+                    if not edit.is_empty and not dry_run:
+                        desk.write(
+                            contents, edit, command="withdraw", write=write_id, about=(run, layer)
+                        )
+                        write = write_id
+                    done.append(image)
+                except GlombridgeError as error:
+                    failed.append(f"  image {entry.name!r} (entry {entry.id}): {error}")
+                    last = error
+                task.advance(note=entry.name)
+        desk.prune([i.entry.id for i in done])
+    if last is not None and not done:
+        raise last
+    if failed:
+        msg = f"{len(failed)} of {len(images)} images were not changed:\n" + "\n".join(failed)
+        raise PartlyDoneError(msg)
+    return WithdrawResult(what, tuple(done), dry_run, write)
+
+
+def _images(ledger: Ledger, run: str | None, layer: str | None, what: str) -> list[int]:
+    rows = [r for r in ledger.layers() if _is_of(r[0], r[1], run, layer)]
+    if not rows:
+        known = sorted({f"run {r[1]} of layer {r[0]!r}" for r in ledger.layers()})
+        msg = (
+            f"nothing in the project comes from {what}. There is: {', '.join(known) or 'nothing'}."
+        )
+        raise InputError(msg)
+    # Also what is on record as gone: a QuPath may have saved it back.
+    return sorted({r[2] for r in rows})
+
+
+def _sorted_out(
+    entry: ImageEntry, seen: Iterable[Seen], run: str | None, layer: str | None
+) -> WithdrawnImage:
+    of_it = [s for s in seen if s.now is not None and _is_of(s.base.layer, s.base.run, run, layer)]
+    free = [s for s in of_it if s.state is State.PROPOSAL and s.untouched]
+    stays = [s for s in of_it if not (s.state is State.PROPOSAL and s.untouched)]
+    return WithdrawnImage(entry, tuple(free), tuple(stays))
+
+
+def _is_of(its_layer: str, its_run: str, run: str | None, layer: str | None) -> bool:
+    return run in (None, its_run) and layer in (None, its_layer)
