@@ -124,10 +124,10 @@ def record_of(obj: SlideObject, shared: Mapping[str, str]) -> dict[str, Any]:
     if outline.kind is OutlineKind.RECTANGLE and outline.plane == Plane():
         record["box"] = [*outline.bounds]
     else:
-        # Text of a geometry keeps every digit; the shapely default would not.
+        # Well-known text would round the last digits.
         record["outline"] = {
             "kind": outline.kind.value,
-            "wkt": shapely.to_wkt(outline.geometry, rounding_precision=-1),
+            "wkb": shapely.to_wkb(outline.geometry, hex=True),
             "plane": [*outline.plane],
         }
     record["class"] = str(obj.path_class) if obj.path_class else None
@@ -151,7 +151,7 @@ def version_of(record: Mapping[str, Any], shared: Mapping[str, str]) -> Version:
     if "outline" in record:
         told = record["outline"]
         plane = Plane(*told["plane"])
-        outline = Outline(shapely.from_wkt(told["wkt"]), OutlineKind(told["kind"]), plane)
+        outline = Outline(shapely.from_wkb(told["wkb"]), OutlineKind(told["kind"]), plane)
     else:
         outline = Outline.rectangle(*record["box"])
     in_full = "measurements" in record

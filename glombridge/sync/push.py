@@ -246,7 +246,7 @@ class _Pushing:
             "run": self.source.run,
             "model": self.source.model,
             "layer": self.source.layer,
-            "objects": self.kind.value,
+            "as": self.kind.value,
             "images": len(self.plans),
             "failed": len(self.failed),
         }
