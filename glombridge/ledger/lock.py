@@ -12,10 +12,13 @@ from types import TracebackType
 from typing import Any
 
 import psutil
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from ..errors import MachineError, ProtectedError
 from .history import utc_now
+
+GUARD_SECONDS = 10.0
+"""Taking or clearing the lock is a matter of milliseconds."""
 
 
 class ProjectLock:
@@ -67,14 +70,16 @@ class ProjectLock:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             # Looking at a dead owner's file and replacing it must be one step, or two processes
             # could take it over from each other; the guard is an operating-system lock.
-            with FileLock(self.path.with_name(self.path.name + ".guard")):
+            guard = self.path.with_name(self.path.name + ".guard")
+            with FileLock(guard, timeout=GUARD_SECONDS):
                 if self.path.exists():
                     self._clear_if_dead()
                 descriptor = os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
                 with os.fdopen(descriptor, "w", encoding="utf-8") as file:
                     json.dump(owner, file)
-        except FileExistsError:
-            # Another host on the same share, where the guard does not reach, was faster.
+        except (FileExistsError, Timeout):
+            # Another host on the same share, where the guard does not reach, was faster; or a
+            # process stands still while it takes or clears the lock.
             msg = f"project lock {self.path} is being taken by others; try again"
             raise ProtectedError(msg) from None
         except OSError as error:

@@ -14,6 +14,7 @@ import random
 import shutil
 import signal
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from glombridge.sync.push import Proposals, PushResult, push
 SIZE = 8000
 IMAGES = 4
 PER_IMAGE = 12
+PLACED = "a file is put in place"
 
 
 def proposals(run: str) -> list[Proposals]:
@@ -64,7 +66,7 @@ def watched(work: Callable[[], Any], on_step: Callable[[int, str], None]) -> Non
         nonlocal count
         if event in ("call", "c_call"):
             count += 1
-            on_step(count, getattr(argument, "__name__", ""))
+            on_step(count, PLACED if argument is os.replace else "")
 
     sys.setprofile(profile)
     try:
@@ -92,7 +94,7 @@ def kill_at_random(project: Path, run: str, out: Path, n: int, seed: int) -> Non
     watched(lambda: run_push(warm, run), lambda k, name: steps.append((k, name)))
     shutil.rmtree(warm)
     # Half of the moments anywhere, half between the first and the last file put in place.
-    placed = [k for k, name in steps if name in ("replace", "rename")]
+    placed = [k for k, name in steps if name == PLACED]
     r = random.Random(seed)
     moments = []
     for k in range(n):
@@ -110,12 +112,30 @@ def kill_at_random(project: Path, run: str, out: Path, n: int, seed: int) -> Non
     print(json.dumps(moments))
 
 
+def pausing(file: Path) -> Callable[[int, str], None]:
+    """Wait once, at the first file that is put in place."""
+    paused = False
+
+    def on_step(_: int, name: str) -> None:
+        nonlocal paused
+        if name == PLACED and not paused:
+            paused = True
+            file.touch()
+            while file.exists():
+                time.sleep(0.01)
+
+    return on_step
+
+
 def main(project: str, run: str, *more: str) -> int:
-    if more:
+    if more[:1] == ("kill",):
         kill_at_random(Path(project), run, Path(more[1]), int(more[2]), int(more[3]))
         return 0
     try:
-        run_push(Path(project), run)
+        if more:
+            watched(lambda: run_push(Path(project), run), pausing(Path(more[1])))
+        else:
+            run_push(Path(project), run)
     except GlombridgeError as error:
         print(error, file=sys.stderr)
         return int(error.exit_code)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,8 +13,9 @@ from small_project import SmallProject, annotation
 
 from glombridge.errors import InputError, PartlyDoneError, ProtectedError
 from glombridge.ledger import ProjectLock, running_qupath
-from glombridge.objects import ObjectKind, Outline, OutlineKind, PathClass
+from glombridge.objects import Color, ObjectKind, Outline, OutlineKind, PathClass
 from glombridge.qupath.stored_form import differences
+from glombridge.settings import PushSettings, Settings
 from glombridge.sync import push
 from glombridge.sync.push import Proposals, PushResult
 
@@ -34,7 +36,7 @@ def proposals(
 
 
 def run_push(
-    project: SmallProject, *wanted: Proposals, run: str = "detect-001", **options: bool
+    project: SmallProject, *wanted: Proposals, run: str = "detect-001", **options: object
 ) -> PushResult:
     return push(
         project.store,
@@ -179,31 +181,113 @@ def test_what_was_there_stays_as_it_was(
     assert project.bytes_of_everything() == before
 
 
-@pytest.mark.parametrize(
-    ("bad", "says"),
-    [
-        pytest.param(lambda p: proposals(99, BOX), "entry 99: is not in the project", id="image"),
-        pytest.param(
-            lambda p: proposals(p.first, BOX, score=float("nan")), "not a finite", id="nan-score"
-        ),
-        pytest.param(lambda p: proposals(p.first, BOX, score=1.5), "outside 0 to 1", id="score"),
-        pytest.param(
-            lambda p: proposals(p.first, (9000, 10, 9100, 20)), "outside the image", id="outside"
-        ),
-        pytest.param(
-            lambda p: replace(proposals(p.first, BOX), class_index=np.array([3])),
-            "not one of",
-            id="class",
-        ),
-    ],
-)
+BAD = [
+    pytest.param(lambda p: proposals(99, BOX), "entry 99: is not in the project", id="image"),
+    pytest.param(
+        lambda p: proposals(p.first, BOX, score=float("nan")), "not a finite", id="nan-score"
+    ),
+    pytest.param(
+        lambda p: proposals(p.first, (float("inf"), 0, 1, 1)), "not a finite", id="infinite-box"
+    ),
+    pytest.param(lambda p: proposals(p.first, BOX, score=1.5), "outside 0 to 1", id="score"),
+    pytest.param(lambda p: proposals(p.first, (500, 10, 500, 20)), "no extent", id="empty-box"),
+    pytest.param(
+        lambda p: proposals(p.first, (9000, 10, 9100, 20)), "outside the image", id="outside"
+    ),
+    pytest.param(
+        lambda p: replace(proposals(p.first, BOX), class_index=np.array([3])),
+        "not one of",
+        id="class",
+    ),
+    pytest.param(
+        lambda p: replace(proposals(p.first, BOX), size_px=(3000, 4000)),
+        "3000 x 4000 px, but QuPath shows 4000 x 3000",
+        id="other-frame",
+    ),
+    pytest.param(
+        lambda p: replace(proposals(p.first, BOX), mpp=0.25),
+        "QuPath says 0.5",
+        id="other-resolution",
+    ),
+    pytest.param(
+        lambda p: replace(proposals(p.first, BOX), regions_sha256="of regions since redrawn"),
+        "annotations that have changed",
+        id="changed-annotations",
+    ),
+]
+
+
+@pytest.mark.parametrize(("bad", "says"), BAD)
 def test_bad_detections_are_named_and_nothing_is_written(
     project: SmallProject, bad: object, says: str
 ) -> None:
     before = project.bytes_of_everything()
-    with pytest.raises(InputError, match=says):
+    with pytest.raises(InputError, match=says) as caught:
         run_push(project, proposals(project.second, BOX), bad(project))  # type: ignore[operator]
     assert project.bytes_of_everything() == before
+    assert "--skip-bad" in str(caught.value)
+    assert "b.tif" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("bad", "says"), BAD)
+def test_the_rest_is_pushed_when_asked_for(project: SmallProject, bad: object, says: str) -> None:
+    spoilt = bad(project)  # type: ignore[operator]
+    result = run_push(project, proposals(project.second, BOX), spoilt, skip_bad=True)
+    assert result.written == (project.second,)
+    assert project.objects(project.first) == {}
+    with pytest.raises(PartlyDoneError, match=says.removeprefix("entry 99: ")):
+        result.raise_if_skipped()
+
+
+def test_what_is_within_two_percent_is_the_same_resolution(project: SmallProject) -> None:
+    assert run_push(project, replace(proposals(project.first, BOX), mpp=0.505)).added == 1
+
+
+def test_detections_of_one_image_given_twice_are_refused(project: SmallProject) -> None:
+    with pytest.raises(InputError, match="named twice"):
+        run_push(project, proposals(project.first, BOX), proposals(project.first))
+
+
+def test_as_detection_and_colour_come_from_the_settings(project: SmallProject) -> None:
+    project.settings = Settings(push=PushSettings(objects="detection", color="#0A1B2C"))
+    run_push(project, proposals(project.first, BOX))
+    (obj,) = project.objects(project.first).values()
+    assert obj.kind is ObjectKind.DETECTION
+    (proposed,) = [c for c in project.store.classes() if str(c) == "Glomerulus: Proposed"]
+    assert proposed.color == (10, 27, 44, 255)
+    before = project.bytes_of_everything()
+    assert run_push(project, proposals(project.first, BOX)).written == ()
+    assert (
+        run_push(project, proposals(project.first, BOX), objects=ObjectKind.DETECTION).written == ()
+    )
+    assert project.bytes_of_everything() == before
+
+
+def test_a_class_that_has_a_colour_keeps_it(project: SmallProject) -> None:
+    project.store.add_classes([PathClass(("Glomerulus", "Proposed"), Color(1, 2, 3))])
+    run_push(project, proposals(project.first, BOX))
+    colors = {str(c): c.color for c in project.store.classes()}
+    assert colors["Glomerulus: Proposed"] == (1, 2, 3, 255)
+
+
+def test_ids_do_not_depend_on_where_the_project_lies_or_when(tmp_path: Path) -> None:
+    ids = []
+    for name in ("here", "there"):
+        project = SmallProject(tmp_path / name)
+        run_push(project, proposals(project.first, BOX, (10, 10, 300, 300)))
+        ids.append(sorted(project.objects(project.first)))
+    assert ids[0] == ids[1]
+    assert {i.version for i in ids[0]} == {5}
+
+
+def test_the_order_of_slides_does_not_matter(tmp_path: Path) -> None:
+    found = []
+    for order in (1, -1):
+        project = SmallProject(tmp_path / str(order))
+        wanted = [proposals(project.first, BOX), proposals(project.second, BOX, (5, 5, 300, 300))]
+        result = run_push(project, *wanted[::order])
+        found.append(([p.plan for p in result.plans], project.objects(1), project.objects(2)))
+    assert repr(found[0]) == repr(found[1])
 
 
 def test_a_held_lock_is_respected(project: SmallProject) -> None:
