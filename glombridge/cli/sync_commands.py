@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -349,22 +349,16 @@ def show_push(result: PushResult) -> None:
     rows = []
     for image in result.plans:
         p = image.plan
-        changed = [f"+{len(p.add)}", f"~{len(p.update)}", f"-{len(p.withdraw)}", f"={len(p.kept)}"]
-        there = [len(p.known), len(p.suppressed)]
-        rows.append([image.entry.name, *changed, f"!{len(p.conflicts)}", *there])
+        fields = (p.add, p.update, p.withdraw, p.kept, p.conflicts, p.known, p.suppressed)
+        rows.append([image.entry.name, *map(len, fields)])
     verb = "would be pushed" if result.dry_run else "pushed"
-    columns = [
-        "image",
-        "added",
-        "updated",
-        "withdrawn",
-        "kept",
-        "conflicts",
-        "a human's",
-        "rejected",
-    ]
     layer = "" if result.layer == "main" else f" into layer {result.layer!r}"
+    columns = ["image", "+", "~", "-", "=", "!", "human's", "refused"]
     console.table(f"{result.run} {verb}{layer}", columns, rows)
+    console.line(
+        "+ added, ~ updated, - withdrawn, = kept as it is, ! conflict (the human's word stands); "
+        "human's: seen again, refused: where a human rejected or deleted"
+    )
     conflicts = [(i.entry.name, c) for i in result.plans for c in i.plan.conflicts]
     for name, conflict in conflicts[:MOST_LINES]:
         console.line(f"! {name}: {conflict.id}: {conflict.text}")
@@ -432,11 +426,11 @@ def show_history(result: HistoryResult) -> None:
 
     if result.object is None:
         for event in result.events:
-            said = {k: v for k, v in event.items() if k in ("run", "layer", "write", "image")}
-            if said.get("image") in result.images:
-                said["image"] = result.images[said["image"]]
-            text = ", ".join(f"{k} {v}" for k, v in said.items() if v is not None)
-            console.line(f"{event['at']}  {event['event']:<14}{text}")
+            if event["event"] not in (
+                "write-done",
+                "content",
+            ):  # they only confirm what stands before
+                console.line(_event(event, result.images))
         return
     where = result.images.get(result.steps[0].image, "?")
     console.line(f"object {result.object} in {where}")
@@ -451,6 +445,18 @@ def show_history(result: HistoryResult) -> None:
         console.line(
             f"{step.at}  {step.state.value:<13}{step.path_class or '-'}{score}: {by}{undone}"
         )
+
+
+def _event(event: dict[str, Any], images: dict[int, str]) -> str:
+    """One event of the project as one line."""
+    what = event["command"] if event["event"] == "write-begun" else event["event"]
+    keys = ("run", "layer", "write", "undoes", "pull", "dataset", "searched")
+    said = {k: event[k] for k in keys if event.get(k) is not None}
+    if event.get("image") is not None:
+        said["image"] = images.get(event["image"], event["image"])
+    signs = {"add": "+", "update": "~", "withdraw": "-", "decisions": "decisions "}
+    said["changes"] = " ".join(f"{s}{event[k]}" for k, s in signs.items() if event.get(k))
+    return f"{event['at']}  {what:<13}" + ", ".join(f"{k} {v}" for k, v in said.items() if v)
 
 
 def show_writes(writes: list[Write], *, as_json: bool) -> None:

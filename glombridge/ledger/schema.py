@@ -37,7 +37,7 @@ CREATE TABLE event (
     at TEXT NOT NULL,
     event TEXT NOT NULL,
     image INTEGER,
-    body TEXT NOT NULL  -- what the event says, without its lists of objects
+    body TEXT NOT NULL  -- what the event says, of its lists of objects only their lengths
 );
 CREATE TABLE write (
     id TEXT PRIMARY KEY,
@@ -98,7 +98,7 @@ CREATE TABLE content (  -- what the last run of a layer saw in an image
 CREATE TABLE patient (name TEXT PRIMARY KEY, part TEXT NOT NULL) WITHOUT ROWID;
 """
 
-_LISTS = ("add", "update", "withdraw", "objects", "decisions", "known", "suppressed", "scanned")
+_LISTS = ("add", "update", "withdraw", "objects", "decisions", "known", "suppressed")
 
 
 def create(connection: sqlite3.Connection) -> None:
@@ -113,7 +113,8 @@ def apply_event(connection: sqlite3.Connection, event: Mapping[str, Any]) -> Non
     """Change the tables by one event, inside the caller's transaction."""
     kind = event["event"]
     image = event.get("image")
-    body = {k: v for k, v in event.items() if k not in _LISTS}
+    body = {k: len(v) if isinstance(v, list) and k in _LISTS else v for k, v in event.items()}
+    body.pop("scanned", None)
     seq = connection.execute(
         "INSERT INTO event (at, event, image, body) VALUES (?, ?, ?, ?)",
         (event["at"], kind, image, json.dumps(body, ensure_ascii=False)),
