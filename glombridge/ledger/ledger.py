@@ -356,7 +356,8 @@ class Ledger:
         escaped = object_id.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
         rows = self._db.execute(
             "SELECT s.image, s.object, e.at, s.state, coalesce(w.command, e.event), s.write_id, "
-            "coalesce(s.run, w.run), coalesce(s.layer, w.layer), s.class, s.score, s.after, s.before, s.who, i.state FROM step AS s "
+            "coalesce(s.run, w.run), coalesce(s.layer, w.layer), s.class, s.score, s.after, "
+            "s.before, s.who, i.state FROM step AS s "
             "JOIN event AS e ON e.seq = s.seq LEFT JOIN write AS w ON w.id = s.write_id "
             "LEFT JOIN write_image AS i ON i.write_id = s.write_id AND i.image = s.image "
             "WHERE s.object LIKE ? ESCAPE '\\' AND coalesce(i.state, 'done') IN ('done', 'undone') "

@@ -150,7 +150,9 @@ def merge(look: Look, theirs: Sequence[SlideObject], ours: Ours, settings: Setti
             again.append(found[k])
             continue
         asked = replace(found[k], id=seen.base.id, parent=seen.now.parent)
-        if differences(seen.now, as_stored(asked)):
+        # A new run is another metadata; then the costly comparison is not needed.
+        is_new = dict(seen.now.metadata) != dict(asked.metadata)
+        if is_new or differences(seen.now, as_stored(asked)):
             update.append(asked)
         else:
             kept.append(seen.base.id)
