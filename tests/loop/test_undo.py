@@ -269,6 +269,22 @@ def test_old_copies_go_but_never_the_one_undo_needs(project: Project) -> None:
     assert undo(project).restored == 1
 
 
+def test_old_copies_go_by_age_too(project: Project) -> None:
+    for k in range(3):
+        pushed(project, (100.0 * k, 0.0, 100.0 * k + 90, 90.0), run=f"detect-{k}", ids=(1,))
+    folder = project.workspace.snapshots
+    now = sorted(p.name for p in folder.iterdir())
+    assert len(now) == 3
+    # As if the first two had been kept a year and a month ago.
+    for name, day in zip(now, ("20200101", "20200201"), strict=False):
+        (folder / name).rename(folder / name.replace(name.split(".")[1][:8], day))
+    with project.workspace.ledger() as ledger:
+        assert writes.prune_snapshots(project.workspace, ledger, {1}, keep=20) == []
+        deleted = writes.prune_snapshots(project.workspace, ledger, {1}, keep=20, keep_days=30)
+    assert [name.split(".")[1][:8] for name in deleted] == ["20200101", "20200201"]
+    assert undo(project).restored == 1
+
+
 def test_the_command(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
     folder = str(project.store.folder)
     pushed(project, BOX)
