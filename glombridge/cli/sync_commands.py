@@ -75,6 +75,7 @@ def pull(
     "--as", "objects", type=click.Choice(["annotation", "detection"]), help="QuPath object type."
 )
 @click.option("--min-confidence", type=click.FloatRange(0, 1), help="Instead of the run's.")
+@click.option("--include-test", is_flag=True, help="Into images of test patients too.")
 @click.option("--skip-bad", is_flag=True, help="Leave out images that cannot be pushed.")
 @dry_run
 @while_qupath_runs
@@ -87,6 +88,7 @@ def push(
     layer: str,
     objects: str | None,
     min_confidence: float | None,
+    include_test: bool,
     skip_bad: bool,
     dry_run: bool,
     while_qupath_runs: bool,
@@ -107,6 +109,7 @@ def push(
         layer=layer,
         objects=ObjectKind(objects) if objects else None,
         min_confidence=min_confidence,
+        include_test=include_test,
         skip_bad=skip_bad,
         dry_run=dry_run,
         while_qupath_runs=while_qupath_runs,

@@ -24,6 +24,7 @@ def push(
     layer: str = DEFAULT_LAYER,
     objects: ObjectKind | None = None,
     min_confidence: float | None = None,
+    include_test: bool = False,
     skip_bad: bool = False,
     dry_run: bool = False,
     while_qupath_runs: bool = False,
@@ -38,6 +39,8 @@ def push(
         layer: whose proposals the run replaces; others are left alone.
         objects: annotations or detections, instead of what the settings say.
         min_confidence: instead of the run's; boxes are stitched anew at it.
+        include_test: into images of test patients too, which are then no longer marked blind to the
+            model.
         skip_bad: leave out images whose detections cannot be pushed.
         dry_run: say what would be done and write nothing.
         while_qupath_runs: the project is not open in the QuPath that runs.
@@ -50,6 +53,10 @@ def push(
         PartlyDoneError: some images could not be written.
     """
     proposals, run, model = load_proposals(project, detections, min_confidence=min_confidence)
+    bad = _other_slides(project, proposals)
+    if not include_test:
+        for image, problem in _test_images(project, proposals).items():
+            bad.setdefault(image, []).append(problem)
     return push_proposals(
         project.store,
         project.workspace,
@@ -59,7 +66,7 @@ def push(
         model=model,
         layer=layer,
         objects=objects,
-        bad=_other_slides(project, proposals),
+        bad=bad,
         skip_bad=skip_bad,
         dry_run=dry_run,
         while_qupath_runs=while_qupath_runs,
@@ -111,3 +118,18 @@ def _other_slides(project: Project, proposals: list[Proposals]) -> dict[int, lis
         if now != wanted.slide:
             bad[entry.id] = [f"{path} is not the slide file that was searched. Detect again"]
     return bad
+
+
+def _test_images(project: Project, proposals: list[Proposals]) -> dict[int, str]:
+    """Images of test patients: these must be marked blind to the model, or testing is worth nothing."""
+    parts = project.parts()
+    if not parts:
+        return {}
+    entries = {e.id: e for e in project.store.images()}
+    wanted = [entries[p.entry_id] for p in proposals if p.entry_id in entries]
+    return {
+        entry.id: "is of a test patient and gets no proposals, so that it is marked blind to the model. "
+        "Give --include-test if its testing days are over"
+        for entry in wanted
+        if parts.get(project.patient(entry)) == "test"
+    }

@@ -18,13 +18,21 @@ from ..geojson_codec import dump_objects
 from ..ledger import Workspace
 from ..ledger.history import utc_now
 from ..ledger.manifest import environment, write_json
-from ..objects import ObjectKind, SlideObject
+from ..objects import SlideObject
 from ..progress import SILENT, Reporter
 from ..qupath.saving import atomic_write
 from ..qupath.store import ImageContents, ImageEntry, ProjectStore
 from ..settings import Settings
 from .look import Decision
-from .roles import LabelledObject, Roles, SearchedBy, assign_roles, searched_area, searched_by
+from .roles import (
+    LabelledObject,
+    Roles,
+    SearchedBy,
+    assign_roles,
+    says_something,
+    searched_area,
+    searched_by,
+)
 from .writing import Desk, settle_writes
 
 __all__ = ["ImageAnnotations", "LabelledObject", "Pull", "pull", "read_annotations"]
@@ -105,7 +113,8 @@ def read_annotations(
     """Read every image of a project.
 
     Args:
-        every_kind: detections, cells, tiles and cores too, not only annotations.
+        every_kind: all detections, cells, tiles and cores too, not only annotations and what we
+            pushed as detections.
         on_image: is shown each image as it was read.
 
     Raises:
@@ -126,9 +135,7 @@ def read_annotations(
                 failed.append(f"  image {entry.name!r} (entry {entry.id}): {error}")
                 task.advance()
                 continue
-            wanted = tuple(
-                o for o in contents.objects if every_kind or o.kind is ObjectKind.ANNOTATION
-            )
+            wanted = tuple(o for o in contents.objects if every_kind or says_something(o))
             roles = assign_roles(contents.objects, settings)
             document = dump_objects(wanted, class_colors=colors)
             images.append(

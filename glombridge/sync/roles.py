@@ -70,6 +70,12 @@ def is_proposed(path_class: PathClass | None) -> bool:
     return path_class is not None and path_class.names[-1] == PROPOSED
 
 
+def says_something(obj: SlideObject) -> bool:
+    """Whether a human's word may stand in an object: annotations, and detections that we pushed."""
+    is_ours = obj.kind is ObjectKind.DETECTION and RUN in obj.metadata
+    return is_ours or obj.kind is ObjectKind.ANNOTATION
+
+
 def is_error(obj: SlideObject) -> bool:
     """Whether an object shows a detector's error, and no human has made it something else."""
     return str(obj.path_class) in ERROR_CLASSES
@@ -92,8 +98,7 @@ def assign_roles(objects: Iterable[SlideObject], settings: Settings) -> Roles:
         if is_error(obj):
             errors.append(obj)
             continue
-        is_ours = obj.kind is ObjectKind.DETECTION and RUN in obj.metadata
-        if obj.outline is None or not (obj.kind is ObjectKind.ANNOTATION or is_ours):
+        if obj.outline is None or not says_something(obj):
             continue
         n_human += 1
         name = str(obj.path_class)

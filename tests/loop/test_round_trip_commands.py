@@ -252,3 +252,19 @@ def test_status_counts_what_became_of_the_proposals(
     assert told["states"]["accepted"] == 1
     assert told["states"]["proposal"] > 0
     assert "pending" in shown(capsys, "status", project)
+
+
+def test_images_of_test_patients_get_no_proposals(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    opened = Project.open(project)
+    (test,) = [p for p, part in opened.parts().items() if part == "test"]
+    images = [e.name for e in opened.store.images() if opened.patient(e) == test]
+    assert images
+    shown(capsys, "detect", project, "--image", images[0], "--include-test")
+    before = files(project / "data")
+    said = shown(capsys, "push", project, code=3)
+    assert "is of a test patient" in said
+    assert images[0] in said
+    assert files(project / "data") == before
+    assert run_json(capsys, "push", project, "--include-test")["images"][0]["name"] == images[0]

@@ -56,7 +56,7 @@ def test_image_takes_all_of_a_name_and_push_finds_each(
     found = run_json(capsys, *arguments)
     assert [i["id"] for i in found["images"]] == ids
     assert len({i["file"] for i in found["images"]}) == len(ids)
-    pushed = run_json(capsys, "push", same)
+    pushed = run_json(capsys, "push", same, "--include-test")
     assert [i["id"] for i in pushed["images"]] == ids
     store = NativeStore.open(same)
     for image in pushed["images"]:
@@ -65,7 +65,7 @@ def test_image_takes_all_of_a_name_and_push_finds_each(
             for o in store.read(image["id"]).objects
             if o.metadata.get("glombridge.run") == pushed["run"]
         ]
-        assert len(mine) == len(image["add"])
+        assert len(mine) == len(image["add"]) + len(image["update"])
     assert pushed["counts"]["add"] > 0
     assert "review" in run_json(capsys, "status", same)["next"]
     undone = run_json(capsys, "undo", same)

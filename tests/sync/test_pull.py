@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -153,3 +154,17 @@ def test_out_folder(project: SmallProject, tmp_path: Path) -> None:
         "manifest.json",
     ]
     assert result.folder == tmp_path / "out"
+
+
+def test_a_judged_detection_that_we_pushed_is_pulled(project: SmallProject) -> None:
+    ours = {"glombridge.run": "detect-001"}
+    proposed = annotation("Glomerulus: Proposed", BOX, kind=ObjectKind.DETECTION)
+    proposed = replace(proposed, metadata=ours)
+    project.edit(project.first, add=[proposed])
+    first = pull(project.store, project.workspace, project.settings)
+    truth = annotation("Glomerulus", BOX).path_class
+    project.edit(project.first, replace=[replace(proposed, path_class=truth)])
+    second = pull(project.store, project.workspace, project.settings)
+    assert (first.n_truth, second.n_truth) == (0, 1)
+    assert second.changed
+    assert [o.id for o in second.images[0].objects] == [proposed.id]
