@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import tempfile
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,8 +21,9 @@ from ..errors import (
 )
 from ..ledger.history import utc_now
 from ..ledger.manifest import environment
-from ..progress import SILENT, Reporter, Task
+from ..progress import SILENT, Reporter
 from ..sync.push import Proposals, newest_detections
+from .detect_progress import DetectProgress
 from .detect_run import DetectedImage, DetectionRun, publish_complete
 from .detect_targets import Choice, Target, targets_of_files, targets_of_project
 from .detect_work import Emit, Job, detect_all, detect_on_devices
@@ -265,7 +265,9 @@ def _run(
         todo = [t for t in targets if t.id not in done]
         continued = len(done)
         with reporter.task("detect", len(targets)) as task:
-            progress = _Progress(targets, list(done.values()), task, on_event or (lambda _: None))
+            progress = DetectProgress(
+                targets, list(done.values()), task, on_event or (lambda _: None)
+            )
             if len(devices) > 1:
                 del detector  # the processes need the memory
                 detect_on_devices(todo, job, devices, progress)
@@ -321,70 +323,6 @@ def _run(
         )
     _raise_if_partly_done(result, len(targets))
     return result
-
-
-class _Progress:
-    """Turns the events of the work into a bar for people and lines for a scheduler."""
-
-    def __init__(
-        self, targets: list[Target], done: list[DetectedImage], task: Task, on_event: Emit
-    ) -> None:
-        self.images = {image.entry_id: image for image in done}
-        self.failed: list[tuple[str, str]] = []
-        self.profile: list[dict[str, Any]] = []
-        self._n_slides = len(targets)
-        self._n_before = len(done)
-        self._task, self._on_event = task, on_event
-        self._tiles = 0
-        self._share: dict[str, float] = {}
-        self._started = time.monotonic()
-        if done:
-            task.advance(len(done), note=f"{len(done)} slides were finished before")
-        on_event({"event": "start", "slides": self._n_slides, "finished_before": len(done)})
-
-    def __call__(self, event: dict[str, Any]) -> None:
-        name = event.get("slide", "")
-        kind = event["event"]
-        if kind == "begin":
-            self._share[name] = 0.0
-        elif kind == "tiles":
-            self._tiles += event["n"]
-            self._advance(name, event["n"] / event["of"])
-            self._on_event({"event": "progress", **self.numbers()})
-        elif kind == "slide":
-            image = DetectedImage.from_dict(event["image"])
-            self.images[image.entry_id] = image
-            self._advance(name, 1.0)
-            self._on_event({**event, **self.numbers()})
-        elif kind == "failed":
-            self.failed.append((name, event["reason"]))
-            self._advance(name, 1.0)
-            self._on_event({**event, **self.numbers()})
-        else:
-            self.profile.append({k: v for k, v in event.items() if k != "event"})
-            self._on_event(event)
-
-    def numbers(self) -> dict[str, Any]:
-        """Slides, tiles/s, time left and objects so far."""
-        seconds = time.monotonic() - self._started
-        share = sum(self._share.values())
-        left = self._n_slides - self._n_before - share
-        return {
-            "slides": self._n_slides,
-            "slides_done": len(self.images) + len(self.failed),
-            "tiles": self._tiles,
-            "tiles_per_second": round(self._tiles / seconds, 2) if seconds else None,
-            "seconds_left": round(seconds / share * left, 1) if share else None,
-            "found": sum(i.found for i in self.images.values()),
-        }
-
-    def _advance(self, name: str, by: float) -> None:
-        before = self._share.get(name, 0.0)
-        self._share[name] = min(1.0, before + by)
-        n = self.numbers()
-        speed = f"{n['tiles_per_second']:.0f} tiles/s, " if n["tiles_per_second"] else ""
-        note = f"{name}, {speed}{n['found']} found"
-        self._task.advance(self._share[name] - before, note=note)
 
 
 def _slide_of(target: Target, project: Project | None) -> Path | None:

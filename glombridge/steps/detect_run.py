@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -147,26 +147,33 @@ class DetectionRun:
 
     @classmethod
     def _begin_at(cls, out: Path, plan: Mapping[str, Any], batch: int) -> DetectionRun:
+        partial = out.with_name(out.name + PARTIAL)
+        _publish_if_complete(partial)
         if out.exists():
             msg = f"{out} is there already; give --out a folder to be made"
             raise ProtectedError(msg)
-        partial = out.with_name(out.name + PARTIAL)
-        if partial.exists():
-            found = _plan_in(partial)
-            lock = _locked(partial)
-            if lock is None:
-                msg = f"{partial} is being written by another process. Wait for it, or give --out."
-                raise ProtectedError(msg)
-            if found is not None and found["plan"] == plan:
-                return cls(partial, lock, int(found["batch"]), was_begun=True)
-            lock.release()
-            # The remains of a run that asked for something else, under the name asked for now.
-            shutil.rmtree(partial)
-        try:
-            partial.mkdir(parents=True)
-        except OSError as error:
-            msg = f"cannot make {partial}: {error.strerror or error}"
-            raise MachineError(msg) from error
+        if not partial.exists():
+            try:
+                partial.mkdir(parents=True)
+            except OSError as error:
+                msg = f"cannot make {partial}: {error.strerror or error}"
+                raise MachineError(msg) from error
+            return cls._new(partial, plan, batch)
+        lock = _locked(partial)
+        if lock is None:
+            msg = f"{partial} is being written by another process. Wait for it, or give another --out."
+            raise ProtectedError(msg)
+        found = _plan_in(partial)
+        if found is not None and found["plan"] == plan:
+            return cls(partial, lock, int(found["batch"]), was_begun=True)
+        lock.release()
+        if any(p.name != WORK for p in partial.iterdir()):
+            msg = (
+                f"{partial} holds an interrupted run that asked for something else (other images, "
+                "weights, options or library versions). Give what was given then, another --out, or "
+                "delete that folder."
+            )
+            raise ProtectedError(msg)
         return cls._new(partial, plan, batch)
 
     @classmethod
@@ -226,16 +233,17 @@ def record_path(partial: Path, name: str) -> Path:
     return partial / WORK / f"{name}.json"
 
 
-def publish_complete(parent: Path) -> Sequence[Path]:
-    """Give their names to runs that were complete when they were killed; the folders published."""
-    published = []
+def publish_complete(parent: Path) -> None:
+    """Give their names to runs that were complete when they were killed."""
     for partial in sorted(parent.glob(f"*{PARTIAL}")):
-        folder = partial.with_name(partial.name.removesuffix(PARTIAL))
-        is_complete = (partial / "manifest.json").is_file() and not (partial / WORK).exists()
-        if is_complete and not folder.exists():
-            partial.rename(folder)
-            published.append(folder)
-    return published
+        _publish_if_complete(partial)
+
+
+def _publish_if_complete(partial: Path) -> None:
+    folder = partial.with_name(partial.name.removesuffix(PARTIAL))
+    is_complete = (partial / "manifest.json").is_file() and not (partial / WORK).exists()
+    if is_complete and not folder.exists():
+        partial.rename(folder)
 
 
 def _plan_in(partial: Path) -> dict[str, Any] | None:

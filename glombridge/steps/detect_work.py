@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import multiprocessing
 import queue
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from ..detection.clock import StageClock
 from ..detection.detector import Detector
 from ..detection.flips import with_flips
 from ..detection.pipeline import SlideDetections, SlidePlan, plan_slide, run_plan
-from ..errors import GlombridgeError
+from ..errors import GlombridgeError, MachineError
 from ..frames import Frame
 from ..geojson_codec import write_geojson
 from ..ledger.manifest import write_json
@@ -79,7 +80,8 @@ def detect_all(
     """Detect on slides and write their files; what fails is told and left out.
 
     Raises:
-        OSError: the machine does not let us, which would fail for every slide.
+        MachineError: disk full, out of memory: it would happen with every slide. What is finished
+            stays.
     """
     clock = StageClock()
     look = with_flips(detector) if job.flips else detector
@@ -97,20 +99,23 @@ def detect_all(
             )
             return plan, slide.frame, slide.path
 
-    with ThreadPoolExecutor(1, "finish") as finisher:
+    with ThreadPoolExecutor(1, "finish") as finisher, ExitStack() as stack:
         finishing: Future[None] | None = None
-        for target, prepared in _one_ahead(prepare, targets):
+        ahead = stack.enter_context(closing(_one_ahead(prepare, targets)))
+        for target, prepared in ahead:
             try:
                 plan, frame, path = prepared.result()
                 count = len(plan.shown)
-                emit({"event": "begin", "slide": target.name, "tiles": count})
+                emit({"event": "begin", **about(target), "tiles": count})
 
                 def on_tiles(n: int, _: int, target: Target = target, count: int = count) -> None:
-                    emit({"event": "tiles", "slide": target.name, "n": n, "of": count})
+                    emit({"event": "tiles", **about(target), "n": n, "of": count})
 
                 seen = run_plan(plan, look, clock=clock, on_tiles=on_tiles)
+            except MachineError:
+                raise  # it would happen again with every slide; what is finished stays
             except GlombridgeError as error:
-                emit({"event": "failed", "slide": target.name, "reason": str(error)})
+                emit({"event": "failed", **about(target), "reason": str(error)})
                 continue
             if finishing is not None:
                 finishing.result()  # no more than one slide waits to be written
@@ -120,6 +125,11 @@ def detect_all(
         if finishing is not None:
             finishing.result()
     return clock
+
+
+def about(target: Target) -> dict[str, Any]:
+    """How events name a slide; names need not be unique."""
+    return {"id": target.id, "slide": target.name}
 
 
 def detect_on_devices(targets: list[Target], job: Job, devices: list[str], emit: Emit) -> None:
@@ -137,7 +147,7 @@ def detect_on_devices(targets: list[Target], job: Job, devices: list[str], emit:
     ]
     for process in processes:
         process.start()
-    left = {target.name for target in targets}
+    left = {target.id: target for target in targets}
     try:
         while any(p.is_alive() for p in processes) or not events.empty():
             try:
@@ -145,16 +155,16 @@ def detect_on_devices(targets: list[Target], job: Job, devices: list[str], emit:
             except queue.Empty:
                 continue
             if event["event"] in ("slide", "failed"):
-                left.discard(event["slide"])
+                left.pop(event["id"], None)
             emit(event)
     finally:
         for process in processes:
             process.terminate()
             process.join()
-    for name in sorted(left):
+    for target in left.values():
         codes = ", ".join(f"{d}: {p.exitcode}" for d, p in zip(devices, processes, strict=True))
         reason = f"its process ended before it was finished (exit codes {codes})"
-        emit({"event": "failed", "slide": name, "reason": reason})
+        emit({"event": "failed", **about(target), "reason": reason})
 
 
 def _work_on_device(job: Job, device: str, todo: Any, events: Any) -> None:
@@ -167,7 +177,7 @@ def _work_on_device(job: Job, device: str, todo: Any, events: Any) -> None:
 
 def _one_ahead(
     prepare: Callable[[Target], tuple[SlidePlan, Frame, Path]], targets: Iterable[Target]
-) -> Iterator[tuple[Target, Future[tuple[SlidePlan, Frame, Path]]]]:
+) -> Generator[tuple[Target, Future[tuple[SlidePlan, Frame, Path]]], None, None]:
     """Each target with its preparation, which begins while the one before is worked on."""
     with ThreadPoolExecutor(1, "prepare") as helper:
         ahead: tuple[Target, Future[tuple[SlidePlan, Frame, Path]]] | None = None
@@ -196,15 +206,11 @@ def _finish(
     clock: StageClock,
     emit: Emit,
 ) -> None:
-    try:
-        with clock.measure("stitch"):
-            found = seen.stitched(job.confidence, job.method)
-        with clock.measure("write"):
-            image = _write(target, job, detector, frame, path, plan, seen, found)
-    except GlombridgeError as error:
-        emit({"event": "failed", "slide": target.name, "reason": str(error)})
-    else:
-        emit({"event": "slide", "slide": target.name, "image": image.as_dict()})
+    with clock.measure("stitch"):
+        found = seen.stitched(job.confidence, job.method)
+    with clock.measure("write"):
+        image = _write(target, job, detector, frame, path, plan, seen, found)
+    emit({"event": "slide", **about(target), "image": image.as_dict()})
 
 
 def _write(

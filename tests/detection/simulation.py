@@ -198,3 +198,50 @@ def outcome(found: Boxes, truth_xyxy: np.ndarray) -> Outcome:
     return Outcome(
         len(truth_xyxy), len(found), np.flatnonzero(~hit), np.flatnonzero(np.asarray(truth_of) < 0)
     )
+
+
+def lattice(n_boxes: int, *, jitter: float = 0.03, seed: int = 0) -> tuple[Boxes, int]:
+    """About ``n_boxes`` boxes of rectangles on a loose lattice, made at once: for timings.
+
+    Returns:
+        The boxes, and the number of rectangles they are views of.
+    """
+    rng = np.random.default_rng(seed)
+    tile_px, step = 1000, 140
+    side = int(np.sqrt(n_boxes / 2.6) * step)
+    grid = Grid.of(Frame("lattice", side, side), TileSpec(tile_px, tile_px, 1 / 3))
+    tiles = grid.boxes_px()
+    k = side // step
+    corner = np.stack(np.meshgrid(np.arange(k), np.arange(k)), -1).reshape(-1, 2) * step
+    corner = corner + rng.uniform(0, 30, corner.shape)
+    items = np.hstack([corner, corner + rng.uniform(50, 150, corner.shape)])
+    items = np.minimum(items, side)
+    ranges = []
+    for axis, starts in ((0, np.array(grid.x_starts)), (1, np.array(grid.y_starts))):
+        first = np.searchsorted(starts + tile_px, items[:, axis], side="right")
+        last = np.searchsorted(starts, items[:, axis + 2], side="left") - 1
+        ranges.append((first, last))
+    (x0, x1), (y0, y1) = ranges
+    seen = [
+        (item, (y0[item] + dy) * len(grid.x_starts) + x0[item] + dx)
+        for dx in range(4)
+        for dy in range(4)
+        for item in [np.flatnonzero((x0 + dx <= x1) & (y0 + dy <= y1))]
+    ]
+    item, tile = (np.concatenate(column) for column in zip(*seen, strict=True))
+    low = np.maximum(items[item, :2], tiles[tile, :2])
+    high = np.minimum(items[item, 2:], tiles[tile, 2:])
+    share = np.prod(high - low, axis=1) / np.prod(items[item, 2:] - items[item, :2], axis=1)
+    keep = share > 0.1
+    item, tile, xyxy = item[keep], tile[keep], np.hstack([low, high])[keep]
+    xyxy = xyxy + np.tile(xyxy[:, 2:] - xyxy[:, :2], 2) * rng.uniform(-jitter, jitter, xyxy.shape)
+    xyxy = np.clip(xyxy, np.tile(tiles[tile, :2], 2), np.tile(tiles[tile, 2:], 2))
+    boxes = Boxes(
+        xyxy,
+        rng.uniform(0.05, 1, len(xyxy)),
+        np.zeros(len(xyxy), np.int64),
+        cut_sides(xyxy, tiles[tile], (side, side)),
+        tile,
+        tiles,
+    )
+    return boxes, len(items)

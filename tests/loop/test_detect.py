@@ -333,11 +333,38 @@ def test_two_processes_never_write_one_run(
     with FileLock(partial / ".work" / "lock"):
         document = detected(capsys, project, "--include-test", "--device", "cpu")
         assert Path(document["folder"]).name != partial.name.removesuffix(".partial")
+    # Another plan's remains are neither continued nor thrown away.
+    other = tmp_path / "other"
+    shutil.copytree(partial, tmp_path / "other.partial")
+    assert run("detect", project, "--flips", "--out", other) == 4
+    assert "asked for something else" in capsys.readouterr().err
+    assert (tmp_path / "other.partial").exists()
     out = tmp_path / "out"
     (tmp_path / "out.partial" / ".work").mkdir(parents=True)
     with FileLock(tmp_path / "out.partial" / ".work" / "lock"):
         assert run("detect", project, "--out", out) == 4
     assert "another process" in capsys.readouterr().err
+
+
+def test_a_full_disk_stops_the_run_and_keeps_what_is_finished(
+    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save, calls = SlideDetections.save, []
+
+    def full(seen: SlideDetections, path: Path) -> None:
+        calls.append(path)
+        if len(calls) == 3:
+            msg = "no space left"
+            raise MachineError(msg)
+        save(seen, path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SlideDetections, "save", full)
+        assert run("detect", project, "--include-test") == 7
+    assert "no space left" in capsys.readouterr().err
+    document = detected(capsys, project, "--include-test")
+    assert document["continued"] == 2
+    assert len(document["images"]) == 5
 
 
 # Inputs.
