@@ -60,10 +60,10 @@ def groups_of_views(tile: Ints, i: Ints, j: Ints, strength: Floats) -> Ints:
     graph = coo_array((np.ones(len(i), np.int8), (i, j)), shape=(n, n))
     count, component = connected_components(graph, directed=False)
     group: Ints = component.astype(np.int64)
-    order = np.lexsort((tile, group))
-    twice = (np.diff(group[order]) == 0) & (np.diff(tile[order]) == 0)
+    n_tiles = int(tile.max(initial=0)) + 1
+    key = np.sort(group * n_tiles + tile)
     has_conflict = np.zeros(count, np.bool_)
-    has_conflict[group[order[1:][twice]]] = True
+    has_conflict[key[1:][key[1:] == key[:-1]] // n_tiles] = True
     if not has_conflict.any():
         return group
     inner = np.flatnonzero(has_conflict[group[i]])

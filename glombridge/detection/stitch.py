@@ -87,8 +87,9 @@ def _views(boxes: Boxes) -> Boxes:
     agrees = strength >= AGREE
     place = np.full(len(boxes), -1)
     place[kept] = np.arange(len(kept))
-    group = groups_of_views(boxes.tile[kept], place[i[agrees]], place[j[agrees]], strength[agrees])
-    group = _with_leftovers(boxes.take(kept), group)
+    a, b = place[i], place[j]
+    group = groups_of_views(boxes.tile[kept], a[agrees], b[agrees], strength[agrees])
+    group = _with_leftovers(boxes.take(kept), group, a, b)
     return _objects(boxes, group[place[kept_of]], is_kept)
 
 
@@ -100,17 +101,25 @@ def _reported_once(boxes: Boxes, i: Ints, j: Ints) -> tuple[Ints, Ints]:
     return np.flatnonzero(leader == np.arange(len(boxes))), leader
 
 
-def _with_leftovers(views: Boxes, group: Ints) -> Ints:
-    """Groups joined with what lies inside them and is what its tile should have shown of them."""
+def _with_leftovers(views: Boxes, group: Ints, i: Ints, j: Ints) -> Ints:
+    """Groups joined with what lies inside them and is what its tile should have shown of them.
+
+    Args:
+        views: one per object and tile.
+        group: (n,) group of each view.
+        i: (pairs,) views of different tiles that overlap.
+        j: (pairs,) the other of each pair.
+    """
     n = int(group.max()) + 1
     xyxy, is_cut = _extents(views, group, n)
     # The larger first: a part yields to the object, whichever scores more.
     order = np.lexsort((np.arange(n), -areas(xyxy)))
     rank = np.empty_like(order)
     rank[order] = np.arange(n)
-    large, small = overlapping_pairs(xyxy[order])
-    _, inside = overlap_shares(xyxy[order], large, small)
-    large, small = order[large], order[small]
+    apart = group[i] != group[j]
+    a, b = rank[group[i[apart]]], rank[group[j[apart]]]
+    large, small = order[np.minimum(a, b)], order[np.maximum(a, b)]
+    _, inside = overlap_shares(xyxy, large, small)
     is_inside = inside >= np.where(is_cut[small], FRAGMENT_SHARE, INSIDE_SHARE)
     large, small = large[is_inside], small[is_inside]
     belongs = _should_be_seen(views, group, xyxy, large, small)

@@ -37,6 +37,7 @@ class DetectProgress:
         on_event({"event": "start", "slides": self._n_slides, "finished_before": len(done)})
 
     def __call__(self, event: dict[str, Any]) -> None:
+        """Take in one event of the work."""
         slide, name = event.get("id", 0), event.get("slide", "")
         kind = event["event"]
         if kind == "begin":
