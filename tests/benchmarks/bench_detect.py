@@ -40,7 +40,7 @@ from glombridge.slides.strips import Region, read_regions
 from glombridge.tiles.grid import Grid, TileSpec
 from glombridge.training.sandbox import load_ultralytics, use_threads
 
-WIDTH, HEIGHT, MPP = 9000, 6000, 0.5
+WIDTH, HEIGHT, MPP = 6400, 4300, 0.5
 ROUNDS = 3
 
 
