@@ -7,6 +7,7 @@ call, which on a GPU would take as long as the network.
 
 from __future__ import annotations
 
+import platform
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -102,7 +103,12 @@ class Detector:
         try:
             net = model.model.to(self._device).eval()
             net = net.fuse() if hasattr(net, "fuse") else net
-            self._net: Any = net.half() if self.is_half else net.float()
+            net = net.half() if self.is_half else net.float()
+            # Pixels come with their channels last. Left so, convolutions on these CPUs take a quarter
+            # less time; ultralytics 8.4 does the same on them, and nowhere else.
+            is_x86 = self.device == "cpu" and platform.machine() in ("x86_64", "AMD64")
+            self._layout = torch.channels_last if is_x86 else torch.contiguous_format
+            self._net: Any = net.to(memory_format=self._layout)
         except (RuntimeError, AssertionError) as error:
             msg = f"device {self.device!r} cannot be used: {error}. Give another --device."
             raise InputError(msg) from error
@@ -198,7 +204,8 @@ class Detector:
         with torch.inference_mode():
             batch = torch.from_numpy(fitted)
             batch = batch.to(self._device, non_blocking=True).permute(0, 3, 1, 2)
-            batch = (batch.half() if self.is_half else batch.float()).contiguous() / 255
+            batch = batch.half() if self.is_half else batch.float()
+            batch = batch.contiguous(memory_format=self._layout) / 255
             found = nms.non_max_suppression(
                 self._net(batch),
                 RAW_CONFIDENCE,

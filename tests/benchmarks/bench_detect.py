@@ -1,9 +1,11 @@
 """Detection end to end: tiles per second against sahi, ultralytics' predict, and the slower stage alone.
 
-    python tests/benchmarks/bench_detect.py [TILE_PX] [MODEL] [DEVICE]
+    python tests/benchmarks/bench_detect.py [TILE_PX] [MODEL] [DEVICE] [TORCH_THREADS]
 
 Paints one slide full of tissue, takes a network of random weights (time does not depend on what it
-has learned), and lets every way show the same tiles to it on the same cores, in turn, in one run:
+has learned), and lets every way show the same tiles to it on the same cores, in turn, in one run. On
+a machine with other work give torch one thread less than there are cores, or its threads wait for
+each other.
 
 - decode alone: the tiles are read and thrown away;
 - model alone: the same batch in memory again and again;
@@ -65,23 +67,23 @@ def nothing(tiles: np.ndarray) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]
     return [(np.zeros((0, 4)), np.zeros(0), np.zeros(0, np.int64))] * len(tiles)
 
 
-def main(tile_px: int, model: str, device: str) -> None:
+def main(tile_px: int, model: str, device: str, threads: int | None) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        measure(Path(folder), tile_px, model, device)
+        measure(Path(folder), tile_px, model, device, threads)
 
 
-def measure(folder: Path, tile_px: int, model: str, device: str) -> None:
+def measure(folder: Path, tile_px: int, model: str, device: str, given_threads: int | None) -> None:
     ultralytics = load_ultralytics(folder / "cache")
     import torch
 
-    threads = use_threads(None)
+    threads = use_threads(given_threads)
     torch.manual_seed(0)
     weights = folder / "random.pt"
     ultralytics.YOLO(model).save(str(weights))
     slide_path = folder / "slide.tif"
     paint(slide_path)
     spec = TileSpec(tile_px, tile_px, 1 / 3, MPP)
-    detector = Detector(weights, cache=folder / "cache", device=device)
+    detector = Detector(weights, cache=folder / "cache", device=device, threads=threads)
     batch = detector.fitting_batch(tile_px, tile_px)
     with Slide(slide_path) as slide:
         boxes = Grid.of(slide.frame, spec).boxes_px()
@@ -182,7 +184,7 @@ def measure(folder: Path, tile_px: int, model: str, device: str) -> None:
             return len(boxes)
 
         ways["sahi get_sliced_prediction"] = sahi
-    use_threads(None)
+    use_threads(threads)
     detector(in_memory)
     speeds: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(ROUNDS):
@@ -245,4 +247,5 @@ if __name__ == "__main__":
         int(given[0]) if given else 640,
         given[1] if len(given) > 1 else "yolo11n.yaml",
         given[2] if len(given) > 2 else "cpu",
+        int(given[3]) if len(given) > 3 else None,
     )
