@@ -93,12 +93,12 @@ class DetectSettings(_Section):
 
     Attributes:
         batch: tiles shown at once; ``None`` = from their size on a CPU, by trial on a GPU.
-        workers: threads that decode tiles while the model works.
+        workers: threads that decode tiles while the model works; ``None`` = half the cores, at most 8.
         method: how boxes of overlapping tiles become objects.
     """
 
     batch: int | None = Field(default=None, ge=1)
-    workers: int = Field(default=2, ge=1, le=64)
+    workers: int | None = Field(default=None, ge=1, le=64)
     method: Literal["views", "nms", "nmm"] = "views"
     min_confidence: float | None = Field(default=None, ge=0, le=1)
 

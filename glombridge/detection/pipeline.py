@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,12 +24,20 @@ from .feed import MakeBatch, TileFeed
 from .raw import SlideDetections
 from .views import cut_sides
 
-__all__ = ["SlideDetections", "SlidePlan", "detect_slide", "plan_slide", "run_plan"]
+__all__ = [
+    "SlideDetections",
+    "SlidePlan",
+    "default_workers",
+    "detect_slide",
+    "plan_slide",
+    "run_plan",
+]
 
 MIN_TISSUE_SHARE = 0.02
 """Tiles with less tissue hold no object: a glomerulus alone fills more."""
 
-DEFAULT_WORKERS = 2
+MOST_WORKERS = 8
+"""Threads that decode, by default: what a fast GPU can take from OpenSlide."""
 
 Detect = Callable[[NDArray[np.uint8]], Sequence[Any]]
 """A batch of tiles (batch, height, width, 3) to what is seen on each, as :class:`.detector.Seen`."""
@@ -56,12 +65,17 @@ class SlidePlan:
         return self.grid.boxes_px()[self.shown]
 
 
+def default_workers() -> int:
+    """Half the cores, at most :data:`MOST_WORKERS`: on a CPU the model needs the others."""
+    return max(1, min(MOST_WORKERS, (os.cpu_count() or 1) // 2))
+
+
 def plan_slide(
     slide: Slide,
     spec: TileSpec,
     *,
     batch: int,
-    workers: int = DEFAULT_WORKERS,
+    workers: int | None = None,
     region: BaseGeometry | None = None,
     make_batch: MakeBatch | None = None,
     clock: StageClock | None = None,
@@ -72,7 +86,7 @@ def plan_slide(
         slide: open slide, in its QuPath frame. It may be closed afterwards.
         spec: tiles as the model was trained on.
         batch: tiles shown at once.
-        workers: threads that decode.
+        workers: threads that decode; :func:`default_workers` if ``None``.
         region: only tiles that reach into this area, QuPath pixels; all by default.
         make_batch: allocates a batch.
         clock: told what takes how long.
@@ -103,7 +117,7 @@ def plan_slide(
         regions,
         mpp=spec.mpp,
         batch=batch,
-        workers=workers,
+        workers=workers or default_workers(),
         make_batch=make_batch,
         clock=clock,
     )
@@ -169,7 +183,7 @@ def detect_slide(
     detector: Detect,
     *,
     batch: int = 16,
-    workers: int = DEFAULT_WORKERS,
+    workers: int | None = None,
     region: BaseGeometry | None = None,
     task: Task | None = None,
 ) -> SlideDetections:
@@ -180,7 +194,7 @@ def detect_slide(
         spec: tiles as the model was trained on.
         detector: a batch to what is seen on each tile.
         batch: tiles shown at once.
-        workers: threads that decode.
+        workers: threads that decode; :func:`default_workers` if ``None``.
         region: only here, QuPath pixels; everywhere by default.
         task: told about each batch, as a share of the slide.
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..detection.detector import Detector, device_name
-from ..detection.pipeline import DEFAULT_WORKERS, SlideDetections
+from ..detection.pipeline import SlideDetections, default_workers
 from ..detection.stitch import DEFAULT_METHOD, METHODS, stitch
 from ..errors import (
     DamagedFileError,
@@ -251,7 +251,7 @@ def _run(
             confidence,
             method,
             run.batch,
-            options.workers or (settings.detect.workers if settings else DEFAULT_WORKERS),
+            options.workers or (settings and settings.detect.workers) or default_workers(),
             threads,
             options.flips,
             project.store.project_file if project is not None else None,

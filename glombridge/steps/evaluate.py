@@ -137,6 +137,14 @@ def evaluate(
                 detections = detect_slide(
                     slide, spec, detector, batch=batch, workers=workers, task=task
                 )
+            if not detections.is_complete:
+                x0, y0, x1, y1 = detections.unreadable[0]
+                msg = (
+                    f"slide {image.entry.name!r} is damaged at x={x0:.0f}, y={y0:.0f}, "
+                    f"{x1 - x0:.0f} x {y1 - y0:.0f} px: objects there would count as missed. Copy "
+                    "the file again from the scanner or archive."
+                )
+                raise InputError(msg)
             looked.append(_Looked(image, patient, part, detections))
     validation = [x for x in looked if x.part == "val"]
     if not any(x.image.roles.truth for x in validation):

@@ -33,7 +33,7 @@ from glombridge.detection.stitch import METHODS, stitch
 from glombridge.evaluation.matching import match_boxes
 
 COUNTS = (1_000, 100_000, 1_000_000)
-SECONDS_LIMIT = 150
+SECONDS_LIMIT = 90
 MEMORY_LIMIT_GB = 10
 ROUNDS = 3
 SEEDS = range(4)

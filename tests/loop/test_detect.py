@@ -518,14 +518,8 @@ def test_events_and_profile(project: Path, capsys: pytest.CaptureFixture[str]) -
 # Bad input.
 
 
-def test_a_damaged_slide_is_partial_and_named(
-    project: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    whole = detected(capsys, project, "--include-test")
-    image = max(whole["images"], key=lambda i: i["found"])
-    raw = SlideDetections.load(Path(whole["folder"]) / f"{image['file']}.parquet")
-    x, y = raw.scanned_area.centroid.coords[0]
-    path = next(s for s in slides_of(project) if s.name == image["name"])
+def damage(path: Path, x: float, y: float) -> None:
+    """Make rubbish of the compressed block at a place of the level that the model is shown."""
     data = bytearray(path.read_bytes())
     with Slide(path) as slide:
         level = slide.level_for(6.0)
@@ -537,8 +531,18 @@ def test_a_damaged_slide_is_partial_and_named(
         tile += int(x / downsample) // page.tilewidth
         start, length = page.dataoffsets[tile], page.databytecounts[tile]
     data[start : start + length] = b"\0" * length
-    path.unlink()
+    path.unlink()  # the file is a link to one that other tests use
     path.write_bytes(data)
+
+
+def test_a_damaged_slide_is_partial_and_named(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = detected(capsys, project, "--include-test")
+    image = max(whole["images"], key=lambda i: i["found"])
+    raw = SlideDetections.load(Path(whole["folder"]) / f"{image['file']}.parquet")
+    x, y = raw.scanned_area.centroid.coords[0]
+    damage(next(s for s in slides_of(project) if s.name == image["name"]), x, y)
     capsys.readouterr()
     assert run("detect", project, "--include-test") == 6
     err = capsys.readouterr().err
@@ -554,6 +558,16 @@ def test_a_damaged_slide_is_partial_and_named(
     assert not part.scanned_area.contains(shapely.Point(x, y))
     scanned = json.loads((folder / f"{image['file']}.scanned.geojson").read_text("utf-8"))
     assert "partial" in scanned["features"][0]["properties"]["name"]
+
+
+def test_a_damaged_slide_is_not_evaluated(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for image in detected(capsys, project, "--include-test")["images"]:
+        path = next(s for s in slides_of(project) if s.name == image["name"])
+        damage(path, image["width_px"] / 2, image["height_px"] / 2)
+    assert run("evaluate", project) == 3
+    assert "is damaged at x=" in capsys.readouterr().err
 
 
 def without_pixel_size(path: Path, **options: Any) -> None:
