@@ -117,13 +117,17 @@ def detect(
     What an interrupted run has finished is not done again. With --json, progress comes as one JSON
     object per line on standard error.
     """
-    from ..errors import UsageError
+    from ..errors import InputError, UsageError
     from ..steps.detect import DetectOptions, detect_files
     from ..steps.detect import detect as detect_project
     from ..steps.detect_targets import Choice
     from ..steps.project import Project
     from . import console
 
+    absent = [str(path) for path in inputs if not path.exists()]
+    if absent:
+        msg = f"no project and no slide file {', '.join(absent)}"
+        raise InputError(msg)
     options = DetectOptions(min_confidence, device, workers, batch, method, flips)
     on_event = None
     if as_json and reporter is not SILENT:

@@ -236,7 +236,8 @@ def _run(
         "device": detector.device.split(":")[0],
         "half": detector.is_half,
         "threads": threads,
-        "images": [[t.id, t.name, [r.wkt for r in t.regions]] for t in targets],
+        "images": [t.as_plan() for t in targets],
+        "mpp": settings.project.mpp if settings else None,
         "environment": environment(),
     }
     batch = asked or detector.fitting_batch(spec.width_px, spec.height_px)

@@ -56,6 +56,18 @@ class Target:
         """Where to look, in QuPath px; ``None`` = everywhere."""
         return shapely.union_all(self.regions) if self.regions else None
 
+    def as_plan(self) -> dict[str, Any]:
+        """All of it that decides what is found, as JSON knows it."""
+        entry = self.entry
+        return {
+            "id": self.id,
+            "name": self.name,
+            "regions": [region.wkt for region in self.regions],
+            # A human may calibrate or turn an image in QuPath before a run is continued.
+            "mpp": [self.mpp] if entry is None else [entry.mpp_x, entry.mpp_y],
+            "transforms": [] if entry is None else [str(step) for step in entry.geometry],
+        }
+
     def open(self, project: Project | None) -> Slide:
         """The slide in its QuPath frame, to be used with ``with``.
 

@@ -285,6 +285,7 @@ def test_an_interrupted_run_is_continued_without_being_asked(
     "change",
     [
         pytest.param("options", id="other-options"),
+        pytest.param("calibration", id="a-pixel-size-set-in-qupath-meanwhile"),
         pytest.param("slide", id="another-slide-under-the-same-name"),
         pytest.param("record", id="a-record-cut-in-the-middle"),
     ],
@@ -297,6 +298,12 @@ def test_only_what_is_still_true_is_kept(
     options = ["--include-test", "--device", "cpu"]
     if change == "options":
         options += ["--method", "nmm"]
+    if change == "calibration":
+        file = project / "project.qpproj"
+        qpproj = json.loads(file.read_text("utf-8"))
+        size = qpproj["images"][0]["serverBuilder"]["metadata"]["pixelCalibration"]
+        size["pixelWidth"]["value"] *= 1.01
+        file.write_text(json.dumps(qpproj), "utf-8")
     if change == "slide":
         path = next(s for s in slides_of(project) if s.name == names[0])
         data = path.read_bytes()
@@ -306,8 +313,9 @@ def test_only_what_is_still_true_is_kept(
         record = sorted((partial / ".work").glob("0*.json"))[0]
         record.write_bytes(record.read_bytes()[:40])
     document = detected(capsys, project, *options)
-    assert document["continued"] == (0 if change == "options" else 1)
-    assert (Path(document["folder"]).name == "detect-002") == (change != "options")
+    is_another_plan = change in ("options", "calibration")
+    assert document["continued"] == (0 if is_another_plan else 1)
+    assert (Path(document["folder"]).name == "detect-002") != is_another_plan
     assert len(document["images"]) == 5
 
 
