@@ -90,9 +90,17 @@ class TrainSettings(_Section):
 
 
 class DetectSettings(_Section):
-    """How tiles are shown to the model."""
+    """How tiles are shown to the model, and boxes stitched.
 
-    batch: int = Field(default=16, ge=1)
+    Attributes:
+        batch: tiles shown at once; ``None`` = from their size on a CPU, by trial on a GPU.
+        workers: threads that decode tiles while the model works; ``None`` = half the cores, at most 8.
+        method: how boxes of overlapping tiles become objects.
+    """
+
+    batch: int | None = Field(default=None, ge=1)
+    workers: int | None = Field(default=None, ge=1, le=64)
+    method: Literal["views", "nms", "nmm"] = "views"
     min_confidence: float | None = Field(default=None, ge=0, le=1)
 
 

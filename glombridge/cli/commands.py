@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..progress import Reporter
+from .detect_command import show_detections
 from .main import PROJECT, breaking_lock, cli, common, mapping_slides, size_px
 from .sync_commands import show_push
 
 if TYPE_CHECKING:
     from ..evaluation.metrics import Score
     from ..qupath import StoreKind
-    from ..steps.detect import DetectResult
     from ..steps.doctor import DoctorResult
     from ..steps.evaluate import EvaluateResult
     from ..steps.lint import LintResult
@@ -230,49 +230,6 @@ def evaluate(
 
 
 @cli.command()
-@click.argument("project", type=PROJECT)
-@click.option("--weights", help="Run id or weights file; the newest run by default.")
-@click.option("--image", "images", multiple=True, help="Only this image; may be given again.")
-@click.option("--out", type=PROJECT, help="Folder for the detections.")
-@click.option("--min-confidence", type=click.FloatRange(0, 1), help="Instead of the stored one.")
-@click.option("--include-test", is_flag=True, help="Images of test patients too.")
-@click.option("--device", help="As torch names it: cpu, 0.")
-@mapping_slides
-@common
-def detect(
-    project: Path,
-    weights: str | None,
-    images: tuple[str, ...],
-    out: Path | None,
-    min_confidence: float | None,
-    include_test: bool,
-    device: str | None,
-    slides: tuple[str, ...],
-    as_json: bool,
-    reporter: Reporter,
-) -> None:
-    """Detect on the slides of a project and stitch the tiles' boxes per slide."""
-    from ..steps.detect import detect as run
-    from ..steps.project import Project
-    from . import console
-
-    result = run(
-        Project.open(project, slides=slides),
-        weights=weights,
-        images=images,
-        out=out,
-        min_confidence=min_confidence,
-        include_test=include_test,
-        device=device,
-        reporter=reporter,
-    )
-    if as_json:
-        console.print_json(result.as_dict())
-    else:
-        show_detections(result)
-
-
-@cli.command()
 @click.argument("project", type=PROJECT, required=False)
 @mapping_slides
 @common
@@ -439,18 +396,6 @@ def show_evaluation(result: EvaluateResult) -> None:
     console.table(f"{result.run} at confidence {result.point.confidence}", columns, rows)
     reached = "" if result.point.reached else " (not reached)"
     console.line(f"confidence chosen on validation slides for {result.point.target}{reached}")
-
-
-def show_detections(result: DetectResult) -> None:
-    """Detections per image."""
-    from . import console
-
-    rows = [[i.name, i.found, f"{i.tiles_shown}/{i.tiles}"] for i in result.images]
-    console.table(
-        f"{result.run} at confidence {result.confidence} ({result.confidence_from})",
-        ["image", "found", "tiles with tissue"],
-        rows,
-    )
 
 
 def show_health(result: DoctorResult) -> None:

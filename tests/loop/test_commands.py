@@ -158,6 +158,7 @@ def test_detect_on_one_image_with_another_threshold(
         pytest.param(["status", "{tmp}"], 3, "qpproj", id="folder-without-project"),
         pytest.param(["detect", "{project}", "--image", "x.tif"], 3, "x.tif", id="no-such-image"),
         pytest.param(["detect", "{project}", "--weights", "train-9"], 3, "train-9", id="weights"),
+        pytest.param(["detect", "{tmp}/none"], 3, "no project and no slide", id="detect-nothing"),
         pytest.param(["push", "{project}", "{tmp}"], 3, "manifest.json", id="no-detections"),
         pytest.param(["demo", "{project}"], 4, "not empty", id="demo-into-something"),
         pytest.param(
