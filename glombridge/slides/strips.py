@@ -18,8 +18,8 @@ import numpy as np
 
 from .reader import RgbArray, Slide, Window, resample
 
-_BLOCK_AIM_PX = 1024  # large enough that a read costs little beside its decoding
-_DEFAULT_MAX_BYTES = 192 * 1024 * 1024
+_BLOCK_AIM_PX = 512  # large enough that a read costs little beside its decoding
+_DEFAULT_MAX_BYTES = 96 * 1024 * 1024
 
 
 class Region(NamedTuple):
@@ -67,6 +67,40 @@ def read_regions(
             region = regions[index]
             pixels = blocks.take(windows[index])
             yield index, resample(pixels, region.width, region.height)
+
+
+def split_regions(
+    slide: Slide,
+    regions: Sequence[Region],
+    *,
+    mpp: float | None,
+    pieces: int,
+    max_bytes: int = _DEFAULT_MAX_BYTES,
+) -> list[list[int]]:
+    """Share regions out so that several threads can cut one slide.
+
+    Each part is a band or some rows of one, so that only blocks at the seams are decoded twice.
+    How regions are shared out changes no pixel of them.
+
+    Args:
+        slide: they are of.
+        regions: what will be cut.
+        mpp: µm per px of the results.
+        pieces: parts wanted; there may be fewer, or more where memory asks for more bands.
+        max_bytes: as for :func:`read_regions`.
+
+    Returns:
+        Indices into ``regions``; each stands in exactly one part.
+
+    Raises:
+        InputError: the slide has no pixel size.
+    """
+    if not regions:
+        return []
+    windows = [slide.window(*region, mpp=mpp) for region in regions]
+    bands = _bands(windows, _Blocks(slide, windows[0].level), max_bytes)
+    per_band = math.ceil(pieces / len(bands))
+    return [part for band in bands for part in _rows_of(band, windows, per_band)]
 
 
 class _Blocks:
@@ -140,3 +174,12 @@ def _bands(windows: Sequence[Window], blocks: _Blocks, max_bytes: int) -> list[l
             band_left = window.x
         bands[-1].append(index)
     return bands
+
+
+def _rows_of(band: list[int], windows: Sequence[Window], pieces: int) -> list[list[int]]:
+    """A band in parts of about as many windows, cut between rows of windows."""
+    order = sorted(band, key=lambda i: (windows[i].y, windows[i].x))
+    between = [k for k in range(1, len(order)) if windows[order[k]].y > windows[order[k - 1]].y]
+    wanted = [len(order) * k / pieces for k in range(1, pieces)]
+    cuts = sorted({min(between, key=lambda k: abs(k - at)) for at in wanted}) if between else []
+    return [order[a:b] for a, b in zip([0, *cuts], [*cuts, len(order)], strict=True)]
