@@ -24,8 +24,9 @@ from ..slides.strips import Region, read_regions
 from ..slides.tissue import tissue_mask
 from .grid import Grid, TileBox, TileSpec, whole_object_check
 from .jobs import DatasetSettings, SlideJob
-from .labels import label_tiles, labelled_objects, yolo_lines
+from .labels import label_tiles, labelled_objects
 from .selection import ChosenTile, choose_tiles
+from .yolo import yolo_lines
 
 _PENDING_TILES = 8  # bounds memory where the disk is slower than the slide
 _SLIDE_SUFFIX = re.compile(r"(?i)\.(svs|tiff?|ndpi|mrxs|scn|bif|vms|vmu|svslide|dcm|czi|isyntax)$")

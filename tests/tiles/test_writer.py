@@ -14,8 +14,9 @@ from glombridge.errors import InputError, MachineError, ProtectedError
 from glombridge.slides.reader import Slide, fingerprint
 from glombridge.tiles import cutting
 from glombridge.tiles.grid import Grid, TileSpec
-from glombridge.tiles.labels import Areas, ClassMap, yolo_to_slide
+from glombridge.tiles.labels import Areas, ClassMap
 from glombridge.tiles.writer import DatasetSettings, write_dataset
+from glombridge.tiles.yolo import yolo_to_slide
 
 SPEC = TileSpec(400, 300, 1 / 3, 0.5)
 SETTINGS = DatasetSettings(ClassMap.of(["Glomerulus"]), SPEC)
