@@ -69,11 +69,17 @@ class Slide:
         """
         self.path = Path(path)
         self._slide = _open(self.path)
+        # Kept: after one error OpenSlide answers every question with that error, and another
+        # thread may be in the middle of a region it has read well.
+        self._properties = dict(self._slide.properties)
+        self._dimensions = tuple(self._slide.level_dimensions)
+        self._downsamples = tuple(self._slide.level_downsamples)
+        self._broken_levels = _broken_levels(self._dimensions)
         self._blocks: JpegBlocks | None = None
         self._has_looked_for_blocks = not direct
         self._looking = threading.Lock()
         self.frame = (
-            frame if frame is not None else frame_of_slide(self.path.name, self._slide.properties)
+            frame if frame is not None else frame_of_slide(self.path.name, self._properties)
         )
 
     def __enter__(self) -> Slide:
@@ -96,25 +102,17 @@ class Slide:
     @property
     def properties(self) -> dict[str, str]:
         """What OpenSlide says about the file."""
-        return dict(self._slide.properties)
+        return dict(self._properties)
 
     @property
     def level_downsamples(self) -> tuple[float, ...]:
         """Level-0 px per px of each pyramid level."""
-        return tuple(self._slide.level_downsamples)
+        return self._downsamples
 
     @property
     def broken_levels(self) -> tuple[int, ...]:
         """Pyramid levels that are not the image made smaller; they are not read."""
-        width0, height0 = self._slide.level_dimensions[0]
-        broken = []
-        for level, (width, height) in enumerate(self._slide.level_dimensions):
-            across, down = width0 / width, height0 / height
-            # Sizes are whole pixels: a level of 15 px may be off by a fifteenth.
-            allowed = max(_LEVEL_SKEW, 2 / min(width, height))
-            if abs(across / down - 1) > allowed:
-                broken.append(level)
-        return tuple(broken)
+        return self._broken_levels
 
     @property
     def direct_levels(self) -> tuple[int, ...]:
@@ -129,7 +127,7 @@ class Slide:
         """
         sides = ("height", "width") if self.frame.turn.swaps else ("width", "height")
         width, height = (
-            int(self._slide.properties.get(f"openslide.level[{level}].tile-{side}", 256))
+            int(self._properties.get(f"openslide.level[{level}].tile-{side}", 256))
             for side in sides
         )
         return max(1, width), max(1, height)
@@ -227,8 +225,8 @@ class Slide:
                 if not self._has_looked_for_blocks:
                     self._blocks = open_jpeg_blocks(
                         self.path,
-                        self._slide.properties.get("openslide.vendor", ""),
-                        tuple(self._slide.level_dimensions),
+                        self._properties.get("openslide.vendor", ""),
+                        self._dimensions,
                         self.level_downsamples,
                         self._decode_with_openslide,
                     )
@@ -304,6 +302,18 @@ def _open(path: Path) -> openslide.OpenSlide:
     except (openslide.OpenSlideError, OSError) as error:
         msg = f"slide {path.name!r} cannot be opened: {error} ({path})"
         raise InputError(msg) from error
+
+
+def _broken_levels(dimensions: tuple[tuple[int, int], ...]) -> tuple[int, ...]:
+    width0, height0 = dimensions[0]
+    broken = []
+    for level, (width, height) in enumerate(dimensions):
+        across, down = width0 / width, height0 / height
+        # Sizes are whole pixels: a level of 15 px may be off by a fifteenth.
+        allowed = max(_LEVEL_SKEW, 2 / min(width, height))
+        if abs(across / down - 1) > allowed:
+            broken.append(level)
+    return tuple(broken)
 
 
 def _rounded(start_level0: float, length_level0: float, downsample: float) -> tuple[int, int]:

@@ -91,9 +91,12 @@ class Project:
     @cached_property
     def patient_source(self) -> PatientSource:
         """Where patients come from: the settings, else what ``tile --patient-from`` said last."""
-        if self.settings.patients.source is not None:
-            return self.settings.patients.source
-        source: PatientSource = "metadata"
+        return self.settings.patients.source or self.recorded_patient_source or "metadata"
+
+    @cached_property
+    def recorded_patient_source(self) -> PatientSource | None:
+        """Where patients came from when the newest of them were given their side of the split."""
+        source: PatientSource | None = None
         for event in self.workspace.history.events("split"):
             source = event.get("patient_from", source)
         return source

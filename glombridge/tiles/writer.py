@@ -81,6 +81,7 @@ def write_dataset(
     settings: DatasetSettings,
     *,
     previous: Path | None = None,
+    reuse: bool = True,
     workers: int | None = None,
     previews: bool = False,
     progress: Callable[[TileProgress], None] | None = None,
@@ -99,6 +100,7 @@ def write_dataset(
         folder: of the dataset.
         settings: how to cut and choose.
         previous: an older dataset, left as it is; given back unchanged where nothing has changed.
+        reuse: ``False`` cuts every slide, whatever is there already.
         workers: threads; as many as there are cores by default.
         previews: write a picture per slide of the grid, the tissue and the labels.
         progress: told about each tile.
@@ -115,7 +117,7 @@ def write_dataset(
         raise UsageError(msg)
     _check_jobs(jobs)
     with claim_draft(folder) as draft:
-        older = [d for d in (folder, previous) if d is not None and is_dataset(d)]
+        older = [d for d in (folder, previous) if reuse and d is not None and is_dataset(d)]
         known = {r.key: (r, d) for d in reversed(older) for r in readable_records(d)}
         looks, failures = _looks(jobs, settings, [r for r, _ in known.values()])
         ready = [job for job in jobs if job.entry_id in looks]
@@ -127,7 +129,7 @@ def write_dataset(
         _check_examples(ready, settings)
         spec = resolve_overlap(settings.spec, [(j.frame, _bounds(j, settings)) for j in ready])
         tasks = _tasks(ready, looks, settings, spec)
-        kept = draft.keep({task.key for task in tasks})
+        kept = draft.keep({task.key for task in tasks} if reuse else set())
         for task in tasks:
             if task.key not in kept and task.key in known:
                 record, source = known[task.key]
