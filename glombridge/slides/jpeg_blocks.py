@@ -88,6 +88,10 @@ class JpegBlocks:
         at = self._levels.get(level)
         if at is None or not _is_inside(at, x, y, width, height):
             return None
+        if (width, height) == (at.block_width, at.block_height):
+            column, row = x // width, y // height
+            if (x, y) == (column * width, row * height):
+                return self._block(at, row * at.columns + column)
         rgb = np.empty((height, width, 3), np.uint8)
         for row in range(y // at.block_height, -(-(y + height) // at.block_height)):
             for column in range(x // at.block_width, -(-(x + width) // at.block_width)):

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ..errors import InputError
 from ..frames import Frame, frame_of_slide
-from ..placement import Box
+from ..placement import PLAIN, Box
 from .jpeg_blocks import JpegBlocks, open_jpeg_blocks
 
 RgbArray = NDArray[np.uint8]
@@ -199,6 +199,10 @@ class Slide:
             InputError: the file is damaged there.
         """
         level, x, y, width, height = window
+        if self.frame.turn == PLAIN and self._image_on(level).holds(
+            Box(x, y, x + width, y + height)
+        ):
+            return self._decode(level, x, y, width, height)
         rgb = np.full((height, width, 3), _WHITE, np.uint8)
         turn = self.frame.turn
         asked = turn.box(Box(x, y, x + width, y + height))

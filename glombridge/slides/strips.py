@@ -18,6 +18,7 @@ import numpy as np
 
 from .reader import RgbArray, Slide, Window, resample
 
+_DIRECT_AIM_PX = 256
 _BLOCK_AIM_PX = 512  # large enough that a read costs little beside its decoding
 _DEFAULT_MAX_BYTES = 96 * 1024 * 1024
 
@@ -110,9 +111,11 @@ class _Blocks:
         self._slide = slide
         self._level = level
         file_width, file_height = slide.level_block_px(level)
+        # Blocks decoded one by one need no joining; each question to OpenSlide has its price.
+        aim = _DIRECT_AIM_PX if level in slide.direct_levels else _BLOCK_AIM_PX
+        self.width = file_width * max(1, aim // file_width)
+        self.height = file_height * max(1, aim // file_height)
         # Odd layouts (one block per line, or per level) must not decide what a read costs.
-        self.width = file_width * max(1, _BLOCK_AIM_PX // file_width)
-        self.height = file_height * max(1, _BLOCK_AIM_PX // file_height)
         if max(self.width, self.height) > 4 * _BLOCK_AIM_PX:
             self.width = self.height = _BLOCK_AIM_PX
         self._kept: dict[tuple[int, int], RgbArray] = {}

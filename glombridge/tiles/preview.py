@@ -30,9 +30,9 @@ _KINDS: dict[TileKind, Color] = {
     "background": (90, 90, 230),
 }
 _WORDS: dict[TileKind, str] = {
-    "object": "tile with objects",
+    "object": "with objects",
     "hard_negative": "hard negative",
-    "background": "background tile",
+    "background": "background",
 }
 
 
@@ -89,7 +89,7 @@ def preview_png(job: SlideJob, spec: TileSpec, settings: DatasetSettings) -> byt
             f"{job.image_name} [{job.entry_id}] {job.part}: {len(plan.grid)} tiles in the grid",
             (0, 0, 0),
         ),
-        *((f"{n} {_WORDS[kind]}{'s' * (n != 1)}", _KINDS[kind]) for kind, n in counts.items()),
+        *((f"{n} {_WORDS[kind]}", _KINDS[kind]) for kind, n in counts.items()),
         (f"{len(used)} objects", _LABEL),
         ("tissue", _TISSUE),
         ("ignored or pending", _HIDDEN),
