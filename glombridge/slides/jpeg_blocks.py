@@ -110,7 +110,7 @@ class JpegBlocks:
     def _block(self, level: _Level, index: int) -> NDArray[np.uint8] | None:
         size = int(level.sizes[index])
         if size <= 0:
-            return None  # not stored: Aperio leaves such to the next coarser level
+            return None  # not stored
         with self._lock:
             self._file.seek(int(level.offsets[index]))
             data = self._file.read(size)
@@ -179,8 +179,14 @@ def open_jpeg_blocks(
     for number, size in enumerate(dimensions):
         candidates = found.get(size, [])
         # Two pages of one size: which of them OpenSlide takes for the level is a guess.
-        if len(candidates) == 1 and candidates[0] is not None:
-            levels[number] = candidates[0]
+        level = candidates[0] if len(candidates) == 1 else None
+        if level is None:
+            continue
+        # Where an Aperio file stores no block, OpenSlide 4 paints finer levels made smaller there,
+        # and over the edges of its neighbours. In a generic TIFF such a block is just empty.
+        if vendor == "aperio" and not level.sizes.all():
+            continue
+        levels[number] = level
     if not levels:
         return None
     blocks = JpegBlocks(path, levels)

@@ -159,7 +159,10 @@ def test_a_damaged_block_is_left_to_openslide(make):
             slide.read_region(0, 0, 1300, 1000, mpp=None)
 
 
-def test_empty_blocks_are_openslides(tmp_path, painted):
+@pytest.mark.parametrize(
+    ("description", "direct"), [(None, (0,)), (APERIO_TEXT, ())], ids=["TIFF", "Aperio"]
+)
+def test_empty_blocks_are_openslides(tmp_path, painted, description, direct):
     path = tmp_path / "sparse.tif"
     blocks = [
         None if (x, y) in ((256, 0), (512, 240)) else painted[y : y + 240, x : x + 256]
@@ -174,11 +177,11 @@ def test_empty_blocks_are_openslides(tmp_path, painted):
             tile=(240, 256),
             compression="jpeg",
             photometric="rgb",
-            description=APERIO_TEXT,
+            description=description,
             metadata=None,
         )
     with Slide(path) as slide, Slide(path, direct=False) as plain:
-        assert slide.direct_levels == (0,)
+        assert slide.direct_levels == direct
         region = (0, 0, 1024, 720)
         assert (
             worst(slide.read_region(*region, mpp=None), plain.read_region(*region, mpp=None)) <= 1
