@@ -130,11 +130,11 @@ def tissue_of(rgb: RgbArray, cell_um: float) -> tuple[NDArray[np.bool_], tuple[i
         is_stained = seen.size > 0 and float(np.median(seen)) > _STAINED_DENSITY
         return (~pen if is_stained else empty), glass
     threshold = float(np.clip(_otsu(seen), _LEAST_DENSITY, _MOST_DENSITY))
-    mask = ((density > threshold) & ~pen).astype(np.uint8)
-    mask = cv2.morphologyEx(mask, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
+    dense = ((density > threshold) & ~pen).astype(np.uint8)
+    opened = cv2.morphologyEx(dense, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
     close = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (5, 5))
-    mask = cv2.morphologyEx(mask, cv2.MORPH_CLOSE, close)
-    return _without_specks(np.asarray(mask, np.uint8), cell_um), glass
+    closed = cv2.morphologyEx(opened, cv2.MORPH_CLOSE, close)
+    return _without_specks(np.asarray(closed, np.uint8), cell_um), glass
 
 
 def _density(rgb: RgbArray, glass: tuple[int, int, int]) -> NDArray[np.float32]:
