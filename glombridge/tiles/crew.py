@@ -24,7 +24,7 @@ from .records import SlideRecord, TileEntry
 _MOST_WORKERS = 16
 _ALL_BYTES = 320 * 1024 * 1024
 """Decoded pixels kept by all threads together."""
-_MOST_BYTES = 96 * 1024 * 1024
+_MOST_BYTES = 64 * 1024 * 1024
 
 OnTile = Callable[[SlideTask, int, int], None]
 """Told about each tile: the slide, tiles done of it, tiles it gets. One call at a time."""

@@ -39,4 +39,5 @@ def test_a_slide_of_100_000_by_80_000_pixels_in_constant_memory(measure, workers
     small, huge = measure(24_000, 19_200, workers), measure(100_000, 80_000, workers)
     assert huge["tiles"] > 2_000
     assert huge["peak_mb"] < 500
-    assert huge["peak_mb"] < small["peak_mb"] + 200
+    # The overview in which tissue is looked for has 17 times the cells; the tiles need no more.
+    assert huge["peak_mb"] < small["peak_mb"] + 250
