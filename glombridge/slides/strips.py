@@ -9,6 +9,8 @@ go in are those of :meth:`Slide.read_region`, hence so are those that come out.
 
 from __future__ import annotations
 
+import bisect
+import itertools
 import math
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -163,9 +165,19 @@ def _bands(windows: Sequence[Window], blocks: _Blocks, max_bytes: int) -> list[l
     tallest = max(window.height for window in windows)
     # A window touches at most this many rows of blocks, and one more row may be half used.
     rows = math.ceil(tallest / blocks.height) + 1
-    columns = max(1, max_bytes // (rows * blocks.width * blocks.height * 3))
-    band_px = columns * blocks.width
+    most = max(1, max_bytes // (rows * blocks.width * blocks.height * 3))
     order = sorted(range(len(windows)), key=lambda i: windows[i].x)
+    count = len(_cut_at(order, windows, most * blocks.width))
+    # As few bands as memory allows, and then as even as they come: threads share them.
+    columns = bisect.bisect_left(
+        range(1, most + 1),
+        True,
+        key=lambda n: len(_cut_at(order, windows, n * blocks.width)) <= count,
+    )
+    return _cut_at(order, windows, (columns + 1) * blocks.width)
+
+
+def _cut_at(order: Sequence[int], windows: Sequence[Window], band_px: int) -> list[list[int]]:
     bands: list[list[int]] = []
     band_left = -math.inf
     for index in order:
@@ -180,9 +192,7 @@ def _bands(windows: Sequence[Window], blocks: _Blocks, max_bytes: int) -> list[l
 
 
 def _rows_of(band: list[int], windows: Sequence[Window], pieces: int) -> list[list[int]]:
-    """A band in parts of about as many windows, cut between rows of windows."""
+    """A band in parts of as many windows, row by row."""
     order = sorted(band, key=lambda i: (windows[i].y, windows[i].x))
-    between = [k for k in range(1, len(order)) if windows[order[k]].y > windows[order[k - 1]].y]
-    wanted = [len(order) * k / pieces for k in range(1, pieces)]
-    cuts = sorted({min(between, key=lambda k: abs(k - at)) for at in wanted}) if between else []
-    return [order[a:b] for a, b in zip([0, *cuts], [*cuts, len(order)], strict=True)]
+    cuts = sorted({round(len(order) * k / pieces) for k in range(pieces + 1)})
+    return [order[begin:end] for begin, end in itertools.pairwise(cuts)]
