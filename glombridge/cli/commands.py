@@ -12,8 +12,9 @@ import click
 
 from ..progress import Reporter
 from .detect_command import show_detections
-from .main import PROJECT, breaking_lock, cli, common, mapping_slides, size_px
+from .main import PROJECT, cli, common, mapping_slides, size_px
 from .sync_commands import show_push
+from .tile_command import show_tiles
 
 if TYPE_CHECKING:
     from ..evaluation.metrics import Score
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from ..steps.doctor import DoctorResult
     from ..steps.evaluate import EvaluateResult
     from ..steps.lint import LintResult
-    from ..steps.tile import TileResult
     from ..training import TrainResult
 
 
@@ -93,40 +93,6 @@ def init(
         console.line(f"class {name}: {', '.join(aliases)}")
     for note in result.notes:
         console.line(f"note: {note}")
-
-
-@cli.command()
-@click.argument("project", type=PROJECT)
-@click.option("--out", type=PROJECT, help="Folder of the dataset.")
-@click.option("--allow-few-patients", is_flag=True, help="Accept fewer than three patients.")
-@breaking_lock
-@mapping_slides
-@common
-def tile(
-    project: Path,
-    out: Path | None,
-    allow_few_patients: bool,
-    break_lock: bool,
-    slides: tuple[str, ...],
-    as_json: bool,
-    reporter: Reporter,
-) -> None:
-    """Cut the annotated slides into overlapping YOLO tiles, split by patient."""
-    from ..steps.project import Project
-    from ..steps.tile import tile as run
-    from . import console
-
-    result = run(
-        Project.open(project, slides=slides),
-        out=out,
-        allow_few_patients=allow_few_patients,
-        break_lock=break_lock,
-        reporter=reporter,
-    )
-    if as_json:
-        console.print_json(result.as_dict())
-    else:
-        show_tiles(result)
 
 
 @cli.command()
@@ -351,29 +317,6 @@ def demo(folder: Path, seed: int, as_json: bool, reporter: Reporter) -> None:
     console.line(f"look at: {result.sheet}")
     console.line(f"open in QuPath: {result.project_file}")
     console.line(f"next: glombridge status {result.project_file.parent}")
-
-
-def show_tiles(result: TileResult) -> None:
-    """Tiles and objects per part."""
-    from . import console
-
-    parts = list(result.dataset.tiles)
-    patients = {p: sum(q == p for q in result.parts.values()) for p in parts}
-    names = list(next(iter(result.dataset.objects.values())))
-    rows = [
-        [p, patients[p], result.dataset.tiles[p], *(result.dataset.objects[p][n] for n in names)]
-        for p in parts
-    ]
-    columns = ["part", "patients", "tiles", *(f"{n} labels" for n in names)]
-    console.table(f"dataset {result.dataset.folder}", columns, rows)
-    if result.searched == "annotated-images":
-        console.line("assumed: in each image with an annotation, every object has been marked")
-    broken = sum(len(ids) for ids in result.dataset.not_whole.values())
-    if broken:
-        console.line(
-            f"note: {broken} objects are larger than the overlap and whole in no tile; "
-            'set overlap = "auto" or larger tiles'
-        )
 
 
 def show_training(result: TrainResult) -> None:
