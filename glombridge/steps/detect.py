@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import shapely
+from shapely.geometry.base import BaseGeometry
 
 from ..detection.detector import Detector, device_name
 from ..detection.pipeline import SlideDetections, default_workers
@@ -283,6 +286,7 @@ def _run(
         run.publish(
             {
                 "kind": "detect",
+                "project": project is not None,
                 "run": run.folder.name,
                 "finished": utc_now(),
                 "state": "complete"
@@ -397,11 +401,19 @@ def load_proposals(
                 f"{project.settings.class_names}"
             )
             raise InputError(msg)
+        if not manifest["project"]:
+            msg = (
+                f"{folder} was made from slide files, not from the images of a project, so nobody "
+                "knows which image is which. Run 'glombridge detect PROJECT' instead."
+            )
+            raise InputError(msg)
         confidence = float(manifest["confidence"]) if min_confidence is None else min_confidence
+        plans = {int(target["id"]): target for target in manifest["plan"]["images"]}
         proposals = []
         for image in manifest["images"]:
             seen = SlideDetections.load(folder / f"{image['file']}.parquet")
             found = stitch(seen.boxes.above(confidence), manifest["method"])
+            plan = plans[int(image["id"])]
             proposals.append(
                 Proposals(
                     int(image["id"]),
@@ -410,8 +422,11 @@ def load_proposals(
                     found.class_index,
                     image["mpp"],
                     str(image["slide_fingerprint"]),
-                    seen.scanned_area,
-                    _size_px(image),
+                    _searched(seen, plan["regions"]),
+                    (int(image["width_px"]), int(image["height_px"])),
+                    str(image["name"]),
+                    tuple(plan["roi_classes"]),
+                    str(plan["roi_sha256"]),
                 )
             )
         return proposals, str(manifest["run"]), str(manifest["weights"]["sha256"])[:12]
@@ -420,10 +435,11 @@ def load_proposals(
         raise DamagedFileError(msg) from error
 
 
-def _size_px(image: Mapping[str, Any]) -> tuple[int, int] | None:
-    """Size of the frame an image was searched in; older runs do not say."""
-    size = image.get("width_px"), image.get("height_px")
-    return None if None in size else (int(size[0] or 0), int(size[1] or 0))
+def _searched(seen: SlideDetections, regions: Sequence[str]) -> BaseGeometry:
+    """What a run looked at: of a tile that reaches out of the regions asked for only what is inside."""
+    if not regions:
+        return seen.scanned_area
+    return shapely.intersection(seen.scanned_area, shapely.union_all(shapely.from_wkt(regions)))
 
 
 def _threshold(project: Project | None, weights: Path, given: float | None) -> tuple[float, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,10 @@ from shapely.geometry.base import BaseGeometry
 from ..errors import InputError, UsageError
 from ..filenames import safe_name
 from ..frames import Frame
+from ..objects import SlideObject
 from ..qupath.store import ImageEntry
 from ..slides.reader import Slide
-from ..sync.roles import assign_roles
+from ..sync.roles import areas_sha256, assign_roles
 from .project import Project
 
 STATES = ("annotated", "unannotated", "proposed", "new")
@@ -37,6 +38,8 @@ class Target:
         path: the slide file, ``None`` for a project's image.
         mpp: µm per px of a slide file that does not say a usable one itself.
         regions: areas in QuPath px that count, none = everywhere.
+        roi_classes: classes of the annotations among them, and
+        roi_sha256: the hash of these annotations' areas.
     """
 
     id: int
@@ -45,6 +48,8 @@ class Target:
     path: Path | None = None
     mpp: float | None = None
     regions: tuple[BaseGeometry, ...] = ()
+    roi_classes: tuple[str, ...] = ()
+    roi_sha256: str = ""
 
     @property
     def file(self) -> str:
@@ -63,6 +68,8 @@ class Target:
             "id": self.id,
             "name": self.name,
             "regions": [region.wkt for region in self.regions],
+            "roi_classes": list(self.roi_classes),
+            "roi_sha256": self.roi_sha256,
             # A human may calibrate or turn an image in QuPath before a run is continued.
             "mpp": [self.mpp] if entry is None else [entry.mpp_x, entry.mpp_y],
             "transforms": [] if entry is None else [str(step) for step in entry.geometry],
@@ -122,13 +129,19 @@ def targets_of_project(project: Project, choice: Choice) -> list[Target]:
     given = _rectangles(choice.regions)
     targets = []
     for entry in entries:
-        regions = [*given]
+        target = Target(entry.id, entry.name, entry, regions=tuple(given))
         if choice.roi_classes:
-            drawn = _drawn(project, entry, choice.roi_classes)
+            objects = project.store.read(entry.id).objects if entry.has_data else ()
+            drawn = _drawn(objects, choice.roi_classes)
             if not drawn:
                 continue
-            regions += drawn
-        targets.append(Target(entry.id, entry.name, entry, regions=tuple(regions)))
+            target = replace(
+                target,
+                regions=(*given, *drawn),
+                roi_classes=tuple(choice.roi_classes),
+                roi_sha256=areas_sha256(objects, choice.roi_classes),
+            )
+        targets.append(target)
     if not targets:
         wanted = ", ".join(map(repr, choice.roi_classes))
         msg = f"none of the {len(entries)} images has an area annotation of class {wanted}"
@@ -236,9 +249,8 @@ def _states(project: Project, entries: Sequence[ImageEntry]) -> dict[int, set[st
     return states
 
 
-def _drawn(project: Project, entry: ImageEntry, classes: Sequence[str]) -> list[BaseGeometry]:
+def _drawn(objects: Sequence[SlideObject], classes: Sequence[str]) -> list[BaseGeometry]:
     """Areas of a human's annotations of these classes; holes and overlaps count as drawn."""
-    objects = project.store.read(entry.id).objects if entry.has_data else ()
     return [
         shapely.make_valid(o.outline.geometry)
         for o in objects
