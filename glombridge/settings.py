@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
+import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from .errors import InputError
+from .errors import InputError, UsageError
 from .objects import Color, PathClass
 from .provenance import ERROR_CLASSES, PROPOSED
 
@@ -19,6 +22,40 @@ else:
     import tomli as tomllib
 
 DEFAULT_CLASS = "Glomerulus"
+
+
+PatientSource = Literal["metadata", "name", "csv", "image"]
+OverlapUnit = Literal["auto", "share", "px", "um"]
+
+
+def parse_overlap(value: float | str) -> tuple[OverlapUnit, float]:
+    """What an overlap of tiles means: ``0.3``, ``"1/3"``, ``"400 px"``, ``"200 um"`` or ``"auto"``.
+
+    Returns:
+        The unit and the number; a share of the tile's width and height where no unit is given.
+
+    Raises:
+        ValueError: it is none of these, or a share outside 0 to below 1.
+    """
+    unit: OverlapUnit = "share"
+    text = str(value).strip().lower().replace("µ", "u")
+    if text == "auto":
+        return "auto", 0.0
+    match = re.fullmatch(r"(\d+(?:\.\d*)?|\.\d+|\d+/[1-9]\d*)\s*(px|um)?", text)
+    number = math.nan
+    if isinstance(value, int | float):
+        number = float(value)
+    elif match is not None:
+        number = float(Fraction(match[1]))
+        unit = "px" if match[2] == "px" else "um" if match[2] == "um" else "share"
+    is_px = unit == "px" and number == int(number)
+    if not (is_px or unit == "um" or (unit == "share" and 0 <= number < 1)):
+        msg = (
+            'an overlap is a share from 0 to below 1 (0.3 or "1/3"), whole pixels ("400 px"), '
+            f'micrometres ("200 um") or "auto", got {value!r}'
+        )
+        raise ValueError(msg)
+    return unit, number
 
 
 class _Section(BaseModel):
@@ -40,12 +77,16 @@ class ProjectSettings(_Section):
 class PatientSettings(_Section):
     """Where the patient of an image comes from; patients never sit on two sides of a split."""
 
-    source: Literal["metadata", "name", "image"] | None = None
+    source: PatientSource | None = None
     key: str = "patient"
     pattern: str = ""
+    file: str = ""
 
     @model_validator(mode="after")
     def _pattern_is_given(self) -> PatientSettings:
+        if self.source == "csv" and not self.file:
+            msg = 'patients.source = "csv" needs patients.file, a table with columns image and patient'
+            raise ValueError(msg)
         if self.source == "name" and not self.pattern:
             msg = 'patients.source = "name" needs patients.pattern, a regular expression with one group'
             raise ValueError(msg)
@@ -53,28 +94,57 @@ class PatientSettings(_Section):
 
 
 class TileSettings(_Section):
-    """The tile grid, in pixels at the target resolution, and what becomes of cut objects."""
+    """The tile grid, at the target resolution, and what becomes of cut objects."""
 
+    task: Literal["detect", "segment"] = "detect"
     width_px: int = Field(default=1024, ge=32, le=16384)
     height_px: int = Field(default=1024, ge=32, le=16384)
+    width_um: float | None = Field(default=None, gt=0)
+    height_um: float | None = Field(default=None, gt=0)
     mpp: float | None = Field(default=1.0, gt=0, le=100)
-    overlap: float | Literal["auto"] = 1 / 3
+    overlap: float | str = 1 / 3
     keep_visible: float = Field(default=0.5, gt=0, le=1)
     drop_visible: float = Field(default=0.1, ge=0, lt=1)
     background_ratio: float = Field(default=0.5, ge=0)
     jpeg_quality: int = Field(default=90, ge=1, le=100)
 
     @model_validator(mode="after")
-    def _overlap_is_a_fraction(self) -> TileSettings:
-        if self.overlap != "auto" and not 0 <= self.overlap < 1:
-            msg = (
-                f'tiles.overlap must be a fraction from 0 to below 1, or "auto", got {self.overlap}'
-            )
-            raise ValueError(msg)
+    def _fits_together(self) -> TileSettings:
+        unit, _ = parse_overlap(self.overlap)
         if self.drop_visible > self.keep_visible:
             msg = "tiles.drop_visible must not exceed tiles.keep_visible"
             raise ValueError(msg)
+        if (self.width_um is None) != (self.height_um is None):
+            msg = "tiles.width_um and tiles.height_um are given together or not at all"
+            raise ValueError(msg)
+        if self.mpp is None and (unit == "um" or self.width_um is not None):
+            msg = "tiles in um need tiles.mpp, the um per pixel they are cut at (--mpp)"
+            raise ValueError(msg)
         return self
+
+    def changed(self, changes: Mapping[str, object]) -> TileSettings:
+        """These settings with some replaced, checked like all.
+
+        Raises:
+            UsageError: the result cannot be.
+        """
+        try:
+            return TileSettings.model_validate({**self.model_dump(), **changes})
+        except ValidationError as error:
+            reasons = "; ".join(e["msg"].removeprefix("Value error, ") for e in error.errors())
+            msg = f"tiles cannot be cut like that: {reasons}"
+            raise UsageError(msg) from error
+
+
+PAPER_TILES: dict[str, object] = {
+    "width_px": 1600,
+    "height_px": 1200,
+    "width_um": None,
+    "height_um": None,
+    "mpp": None,
+    "overlap": "1/3",
+}
+"""Tiles of the paper: 1600 x 1200 px of the slide's own, overlapping by one third."""
 
 
 class TrainSettings(_Section):
@@ -90,9 +160,17 @@ class TrainSettings(_Section):
 
 
 class DetectSettings(_Section):
-    """How tiles are shown to the model."""
+    """How tiles are shown to the model, and boxes stitched.
 
-    batch: int = Field(default=16, ge=1)
+    Attributes:
+        batch: tiles shown at once; ``None`` = from their size on a CPU, by trial on a GPU.
+        workers: threads that decode tiles while the model works; ``None`` = half the cores, at most 8.
+        method: how boxes of overlapping tiles become objects.
+    """
+
+    batch: int | None = Field(default=None, ge=1)
+    workers: int | None = Field(default=None, ge=1, le=64)
+    method: Literal["views", "nms", "nmm"] = "views"
     min_confidence: float | None = Field(default=None, ge=0, le=1)
 
 
@@ -118,10 +196,15 @@ class EvaluateSettings(_Section):
 
 
 class SplitSettings(_Section):
-    """Shares of the patients; test patients stay test patients for the life of the project."""
+    """Shares of the patients; test patients stay test patients for the life of the project.
+
+    ``val`` is the share of what is not test, so that 0.2 and 0.2 are the paper's 4 : 1 with
+    validation a fifth of the 4.
+    """
 
     test: float = Field(default=0.2, ge=0, lt=1)
     val: float = Field(default=0.2, ge=0, lt=1)
+    stain_key: str = "stain"
 
 
 class Settings(_Section):
@@ -266,21 +349,30 @@ def render_settings(settings: Settings) -> str:
         "",
         "[patients]",
         '# source = "metadata" (image metadata "key"), "name" ("pattern": a regular expression with',
-        '# one group) or "image" (each image its own patient; reports then say so).',
+        '# one group), "csv" ("file": a table with columns image and patient, beside the project)',
+        '# or "image" (each image its own patient; reports then say so).',
         *([f"source = {_toml(patients.source)}"] if patients.source else []),
         f"key = {_toml(patients.key)}",
         f"pattern = {_toml(patients.pattern)}",
+        f"file = {_toml(patients.file)}",
         "",
-        "# Shares of the patients. Once a test patient, always a test patient.",
+        "# Shares of the patients: test of all, val of the others. Once a test patient, always one.",
+        '# Each stain (image metadata "stain_key") is shared out alike, as far as patients allow.',
         "[split]",
         f"test = {settings.split.test!r}",
         f"val = {settings.split.val!r}",
+        f"stain_key = {_toml(settings.split.stain_key)}",
         "",
         "[tiles]",
+        '# "detect" trains boxes, "segment" outlines.',
+        f"task = {_toml(t.task)}",
         "# Pixels at the target resolution mpp (micrometres per pixel); leave mpp out for the",
-        '# slide\'s own. overlap is a fraction, or "auto": the smallest that keeps every annotated',
-        "# object whole in at least one tile.",
+        "# slide's own. width_um and height_um, where given, win over the pixels. overlap is a",
+        '# share, "400 px", "200 um", or "auto": the smallest that keeps every annotated object whole',
+        "# in at least one tile wherever it lies.",
         *([f"mpp = {t.mpp!r}"] if t.mpp is not None else []),
+        *([f"width_um = {t.width_um!r}"] if t.width_um is not None else []),
+        *([f"height_um = {t.height_um!r}"] if t.height_um is not None else []),
         f"width_px = {t.width_px}",
         f"height_px = {t.height_px}",
         f"overlap = {_toml(t.overlap)}",

@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..progress import Reporter
-from .main import PROJECT, breaking_lock, cli, common, mapping_slides, size_px
+from .detect_command import show_detections
+from .main import PROJECT, cli, common, mapping_slides, size_px
 from .sync_commands import show_push
+from .tile_command import show_tiles
 
 if TYPE_CHECKING:
     from ..evaluation.metrics import Score
     from ..qupath import StoreKind
-    from ..steps.detect import DetectResult
     from ..steps.doctor import DoctorResult
     from ..steps.evaluate import EvaluateResult
     from ..steps.lint import LintResult
-    from ..steps.tile import TileResult
     from ..training import TrainResult
 
 
@@ -93,40 +93,6 @@ def init(
         console.line(f"class {name}: {', '.join(aliases)}")
     for note in result.notes:
         console.line(f"note: {note}")
-
-
-@cli.command()
-@click.argument("project", type=PROJECT)
-@click.option("--out", type=PROJECT, help="Folder of the dataset.")
-@click.option("--allow-few-patients", is_flag=True, help="Accept fewer than three patients.")
-@breaking_lock
-@mapping_slides
-@common
-def tile(
-    project: Path,
-    out: Path | None,
-    allow_few_patients: bool,
-    break_lock: bool,
-    slides: tuple[str, ...],
-    as_json: bool,
-    reporter: Reporter,
-) -> None:
-    """Cut the annotated slides into overlapping YOLO tiles, split by patient."""
-    from ..steps.project import Project
-    from ..steps.tile import tile as run
-    from . import console
-
-    result = run(
-        Project.open(project, slides=slides),
-        out=out,
-        allow_few_patients=allow_few_patients,
-        break_lock=break_lock,
-        reporter=reporter,
-    )
-    if as_json:
-        console.print_json(result.as_dict())
-    else:
-        show_tiles(result)
 
 
 @cli.command()
@@ -227,49 +193,6 @@ def evaluate(
         console.print_json(result.as_dict())
     else:
         show_evaluation(result)
-
-
-@cli.command()
-@click.argument("project", type=PROJECT)
-@click.option("--weights", help="Run id or weights file; the newest run by default.")
-@click.option("--image", "images", multiple=True, help="Only this image; may be given again.")
-@click.option("--out", type=PROJECT, help="Folder for the detections.")
-@click.option("--min-confidence", type=click.FloatRange(0, 1), help="Instead of the stored one.")
-@click.option("--include-test", is_flag=True, help="Images of test patients too.")
-@click.option("--device", help="As torch names it: cpu, 0.")
-@mapping_slides
-@common
-def detect(
-    project: Path,
-    weights: str | None,
-    images: tuple[str, ...],
-    out: Path | None,
-    min_confidence: float | None,
-    include_test: bool,
-    device: str | None,
-    slides: tuple[str, ...],
-    as_json: bool,
-    reporter: Reporter,
-) -> None:
-    """Detect on the slides of a project and stitch the tiles' boxes per slide."""
-    from ..steps.detect import detect as run
-    from ..steps.project import Project
-    from . import console
-
-    result = run(
-        Project.open(project, slides=slides),
-        weights=weights,
-        images=images,
-        out=out,
-        min_confidence=min_confidence,
-        include_test=include_test,
-        device=device,
-        reporter=reporter,
-    )
-    if as_json:
-        console.print_json(result.as_dict())
-    else:
-        show_detections(result)
 
 
 @cli.command()
@@ -396,29 +319,6 @@ def demo(folder: Path, seed: int, as_json: bool, reporter: Reporter) -> None:
     console.line(f"next: glombridge status {result.project_file.parent}")
 
 
-def show_tiles(result: TileResult) -> None:
-    """Tiles and objects per part."""
-    from . import console
-
-    parts = list(result.dataset.tiles)
-    patients = {p: sum(q == p for q in result.parts.values()) for p in parts}
-    names = list(next(iter(result.dataset.objects.values())))
-    rows = [
-        [p, patients[p], result.dataset.tiles[p], *(result.dataset.objects[p][n] for n in names)]
-        for p in parts
-    ]
-    columns = ["part", "patients", "tiles", *(f"{n} labels" for n in names)]
-    console.table(f"dataset {result.dataset.folder}", columns, rows)
-    if result.searched == "annotated-images":
-        console.line("assumed: in each image with an annotation, every object has been marked")
-    broken = sum(len(ids) for ids in result.dataset.not_whole.values())
-    if broken:
-        console.line(
-            f"note: {broken} objects are larger than the overlap and whole in no tile; "
-            'set overlap = "auto" or larger tiles'
-        )
-
-
 def show_training(result: TrainResult) -> None:
     """One line about a training run."""
     from . import console
@@ -439,18 +339,6 @@ def show_evaluation(result: EvaluateResult) -> None:
     console.table(f"{result.run} at confidence {result.point.confidence}", columns, rows)
     reached = "" if result.point.reached else " (not reached)"
     console.line(f"confidence chosen on validation slides for {result.point.target}{reached}")
-
-
-def show_detections(result: DetectResult) -> None:
-    """Detections per image."""
-    from . import console
-
-    rows = [[i.name, i.found, f"{i.tiles_shown}/{i.tiles}"] for i in result.images]
-    console.table(
-        f"{result.run} at confidence {result.confidence} ({result.confidence_from})",
-        ["image", "found", "tiles with tissue"],
-        rows,
-    )
 
 
 def show_health(result: DoctorResult) -> None:

@@ -221,7 +221,7 @@ def _against_truth(
         if truth.name not in groups:
             continue
         p = found[truth.name]
-        boxes = Boxes(p.xyxy, p.score, p.class_index, np.zeros(len(p.score), np.bool_))
+        boxes = Boxes(p.xyxy, p.score, p.class_index)
         bounds = np.array([g.outline.bounds for g in truth.glomeruli], float).reshape(-1, 4)
         match = match_boxes(boxes, bounds)
         scores.append(HeldOutSlide(truth.name, groups[truth.name], Score.of([match])))

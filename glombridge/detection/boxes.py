@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,8 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
+_EVERYWHERE = np.array([[-np.inf, -np.inf, np.inf, np.inf]])
+
 
 @dataclass(frozen=True)
 class Boxes:
@@ -23,24 +25,42 @@ class Boxes:
         xyxy: (N, 4) left, top, right, bottom in QuPath pixels of the slide.
         score: (N,) 0 to 1.
         class_index: (N,) detector class.
-        cut: (N,) whether the box ends at a border of its tile that lies inside the slide, so
-            that it may show only a part of its object.
+        cut_sides: (N, 4) which sides end at a border of the box's tile that lies inside the slide,
+            so that the object may go on there. None are, where it is left out.
+        tile: (N,) which of ``tiles`` each box was seen in.
+        tiles: (T, 4) left, top, right, bottom of the tiles, QuPath pixels. Where they are left out
+            there is one that shows everything, as for stitched objects.
+        score_sd: (N,) standard deviation of the score over flipped looks at the same tile, ``None``
+            where there was only one look.
     """
 
     xyxy: Floats
     score: Floats
     class_index: Ints
-    cut: Bools
+    cut_sides: Bools = field(default_factory=lambda: np.zeros((0, 4), np.bool_))
+    tile: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
+    tiles: Floats = field(default_factory=lambda: _EVERYWHERE)
+    score_sd: Floats | None = None
 
     def __post_init__(self) -> None:
         n = len(self.xyxy)
-        if self.xyxy.shape != (n, 4) or not (
-            self.score.shape == self.class_index.shape == self.cut.shape == (n,)
-        ):
-            msg = (
-                f"columns of boxes disagree: xyxy {self.xyxy.shape}, score {self.score.shape}, "
-                f"class {self.class_index.shape}, cut {self.cut.shape}"
-            )
+        if not len(self.cut_sides):
+            object.__setattr__(self, "cut_sides", np.zeros((n, 4), np.bool_))
+        if not len(self.tile):
+            object.__setattr__(self, "tile", np.zeros(n, np.int64))
+        shapes = [
+            (self.xyxy, (n, 4)),
+            (self.score, (n,)),
+            (self.class_index, (n,)),
+            (self.cut_sides, (n, 4)),
+            (self.tile, (n,)),
+            (self.tiles, (len(self.tiles), 4)),
+        ]
+        if self.score_sd is not None:
+            shapes.append((self.score_sd, (n,)))
+        if any(column.shape != shape for column, shape in shapes):
+            given = ", ".join(str(column.shape) for column, _ in shapes)
+            msg = f"columns of {n} boxes disagree: xyxy, score, class, cut sides, tile, tiles are {given}"
             raise InputError(msg)
         if not (np.isfinite(self.xyxy).all() and np.isfinite(self.score).all()):
             msg = "boxes hold coordinates or scores that are not finite"
@@ -49,26 +69,51 @@ class Boxes:
     def __len__(self) -> int:
         return len(self.score)
 
+    @property
+    def cut(self) -> Bools:
+        """(N,) whether a box may show only a part of its object."""
+        cut: Bools = np.any(self.cut_sides, axis=1)
+        return cut
+
     @classmethod
     def empty(cls) -> Boxes:
         """No boxes."""
-        return cls(np.zeros((0, 4)), np.zeros(0), np.zeros(0, np.int64), np.zeros(0, np.bool_))
+        return cls(np.zeros((0, 4)), np.zeros(0), np.zeros(0, np.int64))
 
     @classmethod
     def concatenate(cls, parts: Sequence[Boxes]) -> Boxes:
-        """All boxes of all parts, in their order."""
+        """All boxes of all parts, in their order; the parts share one table of tiles.
+
+        Raises:
+            InputError: they do not.
+        """
         if not parts:
             return cls.empty()
+        if any(p.tiles is not parts[0].tiles for p in parts):
+            msg = "boxes of different grids cannot be put together"
+            raise InputError(msg)
+        deviations = [p.score_sd for p in parts if p.score_sd is not None]
         return cls(
             np.concatenate([p.xyxy for p in parts]),
             np.concatenate([p.score for p in parts]),
             np.concatenate([p.class_index for p in parts]),
-            np.concatenate([p.cut for p in parts]),
+            np.concatenate([p.cut_sides for p in parts]),
+            np.concatenate([p.tile for p in parts]),
+            parts[0].tiles,
+            np.concatenate(deviations) if len(deviations) == len(parts) else None,
         )
 
     def take(self, which: Ints | Bools) -> Boxes:
         """The boxes at these positions, or where a mask is true."""
-        return Boxes(self.xyxy[which], self.score[which], self.class_index[which], self.cut[which])
+        return Boxes(
+            self.xyxy[which],
+            self.score[which],
+            self.class_index[which],
+            self.cut_sides[which],
+            self.tile[which],
+            self.tiles,
+            None if self.score_sd is None else self.score_sd[which],
+        )
 
     def above(self, min_score: float) -> Boxes:
         """The boxes that score at least this much."""
@@ -76,8 +121,17 @@ class Boxes:
 
     def in_order(self) -> Boxes:
         """Sorted by score, best first; equal scores by place, so that no order depends on workers."""
-        x0, y0, x1, y1 = self.xyxy.T
-        return self.take(np.lexsort((self.class_index, y1, x1, y0, x0, -self.score)))
+        order = np.argsort(-self.score, kind="stable")
+        score = self.score[order]
+        # Sorting by every column takes most of a second for a million boxes: only ties need it.
+        is_tied = np.zeros(len(order), np.bool_)
+        is_tied[1:] = score[1:] == score[:-1]
+        is_tied[:-1] |= is_tied[1:]
+        tied = order[is_tied]
+        x0, y0, x1, y1 = self.xyxy[tied].T
+        columns = (self.class_index[tied], self.tile[tied], y1, x1, y0, x0, -self.score[tied])
+        order[is_tied] = tied[np.lexsort(columns)]
+        return self.take(order)
 
 
 def areas(xyxy: Floats) -> Floats:
@@ -87,9 +141,9 @@ def areas(xyxy: Floats) -> Floats:
 
 def intersections(a: Floats, b: Floats) -> Floats:
     """(N,) intersection area of the boxes a[i] and b[i]."""
-    low = np.maximum(a[:, :2], b[:, :2])
-    high = np.minimum(a[:, 2:], b[:, 2:])
-    shared: Floats = np.prod(np.clip(high - low, 0, None), axis=1)
+    width = np.minimum(a[:, 2], b[:, 2]) - np.maximum(a[:, 0], b[:, 0])
+    height = np.minimum(a[:, 3], b[:, 3]) - np.maximum(a[:, 1], b[:, 1])
+    shared: Floats = np.clip(width, 0, None) * np.clip(height, 0, None)
     return shared
 
 

@@ -1,11 +1,19 @@
-"""A trained model as a function from tiles to boxes."""
+"""A trained model as a function from tiles to boxes.
+
+The network is called directly on batches in memory. ultralytics' ``predict`` gives the same boxes
+(``tests/detection/test_detector.py``), but builds a result object, a set-up and several copies per
+call, which on a GPU would take as long as the network.
+"""
 
 from __future__ import annotations
 
+import platform
+import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -20,6 +28,28 @@ MAX_BOXES_PER_TILE = 300
 TILE_NMS_IOU = 0.6
 """Within one tile, boxes that overlap more are one object. Touching neighbours overlap far less."""
 
+_STRIDE_PX = 32
+_PAD_GREY = 114  # what ultralytics pads with in training and prediction
+_CPU_BATCH_PX = 1 << 22
+_LARGEST_BATCH = 64
+_WORTH_DOUBLING = 1.05
+
+
+class Seen(NamedTuple):
+    """What a model sees on one tile.
+
+    Attributes:
+        xyxy: (n, 4) left, top, right, bottom in tile pixels.
+        score: (n,) 0 to 1.
+        class_index: (n,).
+        score_sd: (n,) deviation of the score over flipped looks, ``None`` after a single one.
+    """
+
+    xyxy: NDArray[np.float64]
+    score: NDArray[np.float64]
+    class_index: NDArray[np.int64]
+    score_sd: NDArray[np.float64] | None = None
+
 
 class Detector:
     """A trained model.
@@ -27,6 +57,10 @@ class Detector:
     Attributes:
         weights: the file.
         class_names: detector classes by index.
+        device: where it runs, as torch names it.
+        is_half: whether it runs in half precision.
+        batch_limit: tiles that fit into memory at once, as found out by running out of it; ``None``
+            while that has not happened.
     """
 
     def __init__(
@@ -37,11 +71,11 @@ class Detector:
         Args:
             weights: a ``.pt`` file of ultralytics.
             cache: where ultralytics keeps its settings.
-            device: as torch names it; ``None`` = a GPU if there is one.
+            device: as torch names it (``cpu``, ``0``, ``cuda:1``); ``None`` = a GPU if there is one.
             threads: of torch on a CPU.
 
         Raises:
-            InputError: the file is missing or is not the weights of a detector.
+            InputError: the file is missing or is not the weights of a detector, or no such device.
             MissingComponentError: a library is not installed.
         """
         if not weights.is_file():
@@ -49,68 +83,222 @@ class Detector:
             raise InputError(msg)
         ultralytics = load_ultralytics(cache)
         use_threads(threads)
+        import torch
+
         self.weights = weights
-        self._device = device
         try:
-            self._model: Any = ultralytics.YOLO(str(weights))
+            model: Any = ultralytics.YOLO(str(weights))
         except Exception as error:  # a pickle can fail in any way
             msg = f"{weights} cannot be loaded as ultralytics weights: {error}"
             raise InputError(msg) from error
-        if self._model.task != "detect":
-            msg = f"{weights} are weights for the task {self._model.task!r}, not 'detect'"
+        if model.task != "detect":
+            msg = f"{weights} are weights for the task {model.task!r}, not 'detect'"
             raise InputError(msg)
-        names = self._model.names
+        names = model.names
         self.class_names: tuple[str, ...] = tuple(names[i] for i in range(len(names)))
+        self.device = device_name(device)
+        self._device = torch.device(self.device)
+        self.is_half = self._device.type == "cuda"
+        self.batch_limit: int | None = None
+        try:
+            net = model.model.to(self._device).eval()
+            net = net.fuse() if hasattr(net, "fuse") else net
+            net = net.half() if self.is_half else net.float()
+            # Pixels come with their channels last. Left so, convolutions on these CPUs take a quarter
+            # less time; ultralytics 8.4 does the same on them, and nowhere else.
+            is_x86 = self.device == "cpu" and platform.machine() in ("x86_64", "AMD64")
+            self._layout = torch.channels_last if is_x86 else torch.contiguous_format
+            self._net: Any = net.to(memory_format=self._layout)
+        except (RuntimeError, AssertionError) as error:
+            msg = f"device {self.device!r} cannot be used: {error}. Give another --device."
+            raise InputError(msg) from error
+        # RT-DETR prepares tiles and reads its head in its own way, which differs by version.
+        is_known = type(net.model[-1]).__name__ in ("Detect", "v10Detect")
+        self._predictor = None if is_known else model
+        if self.is_half:
+            torch.backends.cudnn.deterministic = True
+            torch.backends.cudnn.benchmark = False
 
-    def __call__(
-        self, tiles: Sequence[NDArray[np.uint8]]
-    ) -> list[tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]]:
+    def make_batch(self, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+        """An empty batch (batch, height, width, 3), page-locked where a GPU will fetch it."""
+        import torch
+
+        if self._device.type != "cuda":
+            return np.empty(shape, np.uint8)
+        pinned: NDArray[np.uint8] = torch.empty(shape, dtype=torch.uint8, pin_memory=True).numpy()
+        return pinned
+
+    def fitting_batch(self, width_px: int, height_px: int) -> int:
+        """How many tiles of a size to show at once.
+
+        On a GPU by trial: doubled while that is faster and there is memory. On a CPU, where more
+        brings nothing once the cores are busy, from the size of the tile alone.
+        """
+        if self._device.type != "cuda":
+            wanted = max(1, _CPU_BATCH_PX // (width_px * height_px))
+            return min(16, 1 << (wanted.bit_length() - 1))
+        best, best_speed, size = 1, 0.0, 1
+        while size <= _LARGEST_BATCH:
+            blank = self.make_batch((size, height_px, width_px, 3))
+            blank[:] = 255
+            try:
+                self._see(blank)  # the first call of a shape also sets things up
+                begun = time.perf_counter()
+                self._see(blank)
+                speed = size / (time.perf_counter() - begun)
+            except RuntimeError as error:
+                if not _is_out_of_memory(error):
+                    raise
+                self._forget_memory()
+                break
+            if speed < best_speed * _WORTH_DOUBLING:
+                break
+            best, best_speed, size = size, speed, size * 2
+        return best
+
+    def __call__(self, tiles: Sequence[NDArray[np.uint8]] | NDArray[np.uint8]) -> list[Seen]:
         """Boxes of each tile.
 
-        Args:
-            tiles: RGB arrays (height, width, 3), all of one size.
+        Out of memory, the batch is halved until it fits, and stays so.
 
-        Returns:
-            Per tile: boxes (n, 4) left, top, right, bottom in tile pixels; scores (n,); classes (n,).
+        Args:
+            tiles: RGB arrays (height, width, 3), all of one size, or one array of them.
 
         Raises:
-            MachineError: out of memory.
+            MachineError: out of memory with a single tile.
         """
-        if not tiles:
+        if not len(tiles):
             return []
-        height, width = tiles[0].shape[:2]
-        try:
-            results = self._model.predict(
-                # ultralytics takes arrays as OpenCV makes them: blue first.
-                [np.ascontiguousarray(tile[..., ::-1]) for tile in tiles],
-                imgsz=(_up_to_stride(height), _up_to_stride(width)),
-                conf=RAW_CONFIDENCE,
-                iou=TILE_NMS_IOU,
+        pixels = tiles if isinstance(tiles, np.ndarray) else np.stack(tiles)
+        seen: list[Seen] = []
+        while len(seen) < len(pixels):
+            step = min(self.batch_limit or len(pixels), len(pixels))
+            part = pixels[len(seen) : len(seen) + step]
+            if len(part) < step:
+                # Always the same number at once: results must not depend on a batch's neighbours.
+                blank = np.full((step - len(part), *part.shape[1:]), 255, np.uint8)
+                part = np.concatenate([part, blank])
+            try:
+                seen += self._see(part)
+            except RuntimeError as error:
+                if not _is_out_of_memory(error):
+                    raise
+                if step == 1:
+                    height, width = pixels.shape[1:3]
+                    msg = (
+                        f"out of memory with a single tile of {width} x {height} px on "
+                        f"{self.device}. Use another --device, smaller tiles or a smaller model."
+                    )
+                    raise MachineError(msg) from error
+                self.batch_limit = step // 2
+                self._forget_memory()
+        return seen[: len(pixels)]
+
+    def _see(self, pixels: NDArray[np.uint8]) -> list[Seen]:
+        import torch
+        from ultralytics.utils import nms
+
+        if self._predictor is not None:
+            return self._predicted(self._predictor, pixels)
+        fitted, scale, left, top = _letterboxed(pixels)
+        with torch.inference_mode():
+            batch = torch.from_numpy(fitted)
+            batch = batch.to(self._device, non_blocking=True).permute(0, 3, 1, 2)
+            batch = batch.half() if self.is_half else batch.float()
+            batch = batch.contiguous(memory_format=self._layout) / 255
+            found = nms.non_max_suppression(
+                self._net(batch),
+                RAW_CONFIDENCE,
+                TILE_NMS_IOU,
                 max_det=MAX_BOXES_PER_TILE,
-                device=self._device,
-                verbose=False,
-                save=False,
+                nc=len(self.class_names),
+                end2end=getattr(self._net, "end2end", False),
             )
-        except RuntimeError as error:
-            if "out of memory" in str(error).lower():
-                msg = (
-                    f"out of memory with {len(tiles)} tiles at once. Set a smaller batch in [detect] of "
-                    "the settings."
-                )
-                raise MachineError(msg) from error
-            raise
-        out = []
-        for result in results:
-            boxes = result.boxes
-            out.append(
-                (
-                    boxes.xyxy.cpu().numpy().astype(np.float64),
-                    boxes.conf.cpu().numpy().astype(np.float64),
-                    boxes.cls.cpu().numpy().astype(np.int64),
-                )
+            rows = [r.float().cpu().numpy().astype(np.float64) for r in found]
+        height, width = pixels.shape[1:3]
+        limit = np.array([width, height] * 2, float)
+        return [
+            Seen(
+                np.clip((r[:, :4] - np.array([left, top] * 2)) / scale, 0, limit),
+                r[:, 4],
+                r[:, 5].astype(np.int64),
             )
-        return out
+            for r in rows
+        ]
+
+    def _predicted(self, predictor: Any, pixels: NDArray[np.uint8]) -> list[Seen]:
+        """The same through ultralytics' own ``predict``."""
+        height, width = pixels.shape[1:3]
+        results = predictor.predict(
+            # ultralytics takes arrays as OpenCV makes them: blue first.
+            [np.ascontiguousarray(tile[..., ::-1]) for tile in pixels],
+            imgsz=(_up_to_stride(height), _up_to_stride(width)),
+            conf=RAW_CONFIDENCE,
+            iou=TILE_NMS_IOU,
+            max_det=MAX_BOXES_PER_TILE,
+            device=self.device,
+            half=self.is_half,
+            verbose=False,
+            save=False,
+        )
+        boxes = [result.boxes for result in results]
+        return [
+            Seen(
+                b.xyxy.float().cpu().numpy().astype(np.float64),
+                b.conf.float().cpu().numpy().astype(np.float64),
+                b.cls.cpu().numpy().astype(np.int64),
+            )
+            for b in boxes
+        ]
+
+    def _forget_memory(self) -> None:
+        import torch
+
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+
+
+def device_name(device: str | None) -> str:
+    """A device as torch names it: ``cpu``, ``cuda:0``; a GPU if there is one, where none is given."""
+    import torch
+
+    if device is None:
+        return "cuda:0" if torch.cuda.is_available() else "cpu"
+    name = f"cuda:{device}" if device.isdigit() else device
+    try:
+        torch.device(name)
+    except RuntimeError as error:
+        msg = f"no device {device!r}. Give cpu, or the number of a GPU: 0."
+        raise InputError(msg) from error
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        msg = f"device {device!r} is a GPU, and torch sees none on this machine. Give --device cpu."
+        raise InputError(msg)
+    return name
+
+
+def _letterboxed(pixels: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], float, int, int]:
+    """Tiles enlarged and padded to whole strides, as ultralytics does in training and prediction."""
+    height, width = pixels.shape[1:3]
+    to_height, to_width = _up_to_stride(height), _up_to_stride(width)
+    if (to_height, to_width) == (height, width):
+        return pixels, 1.0, 0, 0
+    scale = min(to_height / height, to_width / width)
+    inner_width, inner_height = round(width * scale), round(height * scale)
+    top = round((to_height - inner_height) / 2 - 0.1)
+    left = round((to_width - inner_width) / 2 - 0.1)
+    fitted = np.full((len(pixels), to_height, to_width, 3), _PAD_GREY, np.uint8)
+    for k, tile in enumerate(pixels):
+        if scale != 1:
+            tile = cv2.resize(tile, (inner_width, inner_height), interpolation=cv2.INTER_LINEAR)
+        fitted[k, top : top + inner_height, left : left + inner_width] = tile
+    return fitted, scale, left, top
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    text = str(error).lower()
+    # The second is what torch says where a CPU's memory ends.
+    return "out of memory" in text or "can't allocate memory" in text
 
 
 def _up_to_stride(size_px: int) -> int:
-    return -(-size_px // 32) * 32
+    return -(-size_px // _STRIDE_PX) * _STRIDE_PX

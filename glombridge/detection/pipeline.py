@@ -2,89 +2,189 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import shapely
+from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
-from ..errors import DamagedFileError
+from ..errors import InputError
 from ..progress import Task
-from ..slides.reader import RgbArray, Slide
-from ..slides.strips import Region, read_regions
+from ..slides.reader import Slide
+from ..slides.strips import Region
 from ..slides.tissue import tissue_mask
 from ..tiles.grid import Grid, TileSpec
-from .boxes import Boxes
-from .detector import Detector
+from .boxes import Boxes, Floats, Ints
+from .clock import StageClock
+from .feed import MakeBatch, TileFeed
+from .raw import SlideDetections
+from .views import cut_sides
+
+__all__ = [
+    "SlideDetections",
+    "SlidePlan",
+    "default_workers",
+    "detect_slide",
+    "plan_slide",
+    "run_plan",
+]
 
 MIN_TISSUE_SHARE = 0.02
 """Tiles with less tissue hold no object: a glomerulus alone fills more."""
 
-BORDER_SHARE = 0.015
-"""A box that ends this close to a tile's border, as a share of the tile, ends at the border: the
-detector is not exact to the pixel."""
+MOST_WORKERS = 8
+"""Threads that decode, by default: what a fast GPU can take from OpenSlide."""
+
+Detect = Callable[[NDArray[np.uint8]], Sequence[Any]]
+"""A batch of tiles (batch, height, width, 3) to what is seen on each, as :class:`.detector.Seen`."""
 
 
 @dataclass(frozen=True)
-class SlideDetections:
-    """What a model saw on one slide, before stitching and at every confidence.
+class SlidePlan:
+    """What of a slide will be shown to the model, and the tiles already being decoded for it.
 
     Attributes:
-        boxes: of all tiles, QuPath pixels, down to the detector's lowest confidence.
-        scanned: (N, 4) tiles that were shown to the model, QuPath pixels.
-        tiles: number of tiles in the whole grid.
+        shown: positions in the grid of the tiles to show.
+        tissue_is_known: whether tissue was looked for; where the overview is damaged, it cannot be,
+            and every tile is shown.
     """
 
-    boxes: Boxes
-    scanned: np.ndarray
-    tiles: int
+    grid: Grid
+    shown: Ints
+    feed: TileFeed
+    region: BaseGeometry | None = None
+    tissue_is_known: bool = True
 
     @property
-    def scanned_area(self) -> BaseGeometry:
-        """Union of the tiles shown to the model, in QuPath pixels."""
-        return (
-            shapely.union_all(shapely.box(*self.scanned.T))
-            if len(self.scanned)
-            else shapely.Polygon()
-        )
+    def boxes_px(self) -> Floats:
+        """(N, 4) the tiles to show, QuPath pixels."""
+        return self.grid.boxes_px()[self.shown]
 
-    def save(self, path: Path) -> None:
-        """Write as ``.npz``."""
-        b = self.boxes
-        with path.open("wb") as file:
-            np.savez_compressed(
-                file,
-                xyxy=b.xyxy,
-                score=b.score,
-                class_index=b.class_index,
-                cut=b.cut,
-                scanned=self.scanned,
-                tiles=np.int64(self.tiles),
-            )
 
-    @classmethod
-    def load(cls, path: Path) -> SlideDetections:
-        """Read what :meth:`save` wrote.
+def default_workers() -> int:
+    """Half the cores, at most :data:`MOST_WORKERS`: on a CPU the model needs the others."""
+    return max(1, min(MOST_WORKERS, (os.cpu_count() or 1) // 2))
 
-        Raises:
-            DamagedFileError: it is something else.
-        """
-        try:
-            with np.load(path, allow_pickle=False) as data:
-                boxes = Boxes(data["xyxy"], data["score"], data["class_index"], data["cut"])
-                return cls(boxes, data["scanned"], int(data["tiles"]))
-        except (OSError, ValueError, KeyError) as error:
-            msg = f"{path} does not hold the boxes of a slide: {error}. Run 'glombridge detect' again."
-            raise DamagedFileError(msg) from error
+
+def plan_slide(
+    slide: Slide,
+    spec: TileSpec,
+    *,
+    batch: int,
+    workers: int | None = None,
+    region: BaseGeometry | None = None,
+    make_batch: MakeBatch | None = None,
+    clock: StageClock | None = None,
+) -> SlidePlan:
+    """Find the tiles to show, and begin to decode them.
+
+    Args:
+        slide: open slide, in its QuPath frame. It may be closed afterwards.
+        spec: tiles as the model was trained on.
+        batch: tiles shown at once.
+        workers: threads that decode; :func:`default_workers` if ``None``.
+        region: only tiles that reach into this area, QuPath pixels; all by default.
+        make_batch: allocates a batch.
+        clock: told what takes how long.
+
+    Raises:
+        InputError: no pixel size.
+    """
+    grid = Grid.of(slide.frame, spec)
+    boxes_px = grid.boxes_px()
+    wanted = np.ones(len(grid), np.bool_)
+    try:
+        wanted &= tissue_mask(slide).shares(boxes_px) >= MIN_TISSUE_SHARE
+        tissue_is_known = True
+    except InputError:
+        # The overview may be damaged where the tiles are not.
+        tissue_is_known = False
+    if region is not None:
+        shapely.prepare(region)
+        wanted &= shapely.intersects(region, shapely.box(*boxes_px.T))
+    shown = np.flatnonzero(wanted)
+    regions = [
+        Region(float(boxes_px[i, 0]), float(boxes_px[i, 1]), spec.width_px, spec.height_px)
+        for i in shown
+    ]
+    feed = TileFeed(
+        slide.path,
+        slide.frame,
+        regions,
+        mpp=spec.mpp,
+        batch=batch,
+        workers=workers or default_workers(),
+        make_batch=make_batch,
+        clock=clock,
+    )
+    return SlidePlan(grid, shown, feed, region, tissue_is_known)
+
+
+def run_plan(
+    plan: SlidePlan,
+    detector: Detect,
+    *,
+    clock: StageClock | None = None,
+    on_tiles: Callable[[int, int], None] | None = None,
+) -> SlideDetections:
+    """Show the tiles of a plan to a detector.
+
+    The last batch of a job is filled up with white tiles, so that a tile's result does not depend
+    on how many neighbours it had.
+
+    Args:
+        plan: from :func:`plan_slide`; it is used up.
+        detector: a batch to what is seen on each tile.
+        clock: told what takes how long.
+        on_tiles: called after each batch with its number of tiles and of boxes seen.
+
+    Raises:
+        InputError: nothing of the slide can be read.
+        MachineError: out of memory.
+    """
+    clock = clock or StageClock()
+    boxes_px = plan.boxes_px
+    parts: dict[int, tuple[Any, ...]] = {}
+    with plan.feed as feed:
+        for batch in feed:
+            with clock.measure("model"):
+                seen = list(detector(batch.pixels))
+            for place, one in zip(batch.places, seen, strict=False):
+                parts[place] = tuple(one)
+            clock.tiles += len(batch.places)
+            if on_tiles is not None:
+                found = sum(len(parts[place][1]) for place in batch.places)
+                on_tiles(len(batch.places), found)
+        lost = [place for place, _ in feed.unreadable]
+    was_shown = np.ones(len(boxes_px), np.bool_)
+    was_shown[lost] = False
+    scanned = boxes_px[was_shown]
+    number = np.cumsum(was_shown) - 1
+    boxes = _placed(plan, scanned, {int(number[place]): seen for place, seen in parts.items()})
+    frame = plan.grid.frame
+    return SlideDetections(
+        boxes,
+        scanned,
+        len(plan.grid),
+        frame.width_px,
+        frame.height_px,
+        boxes_px[~was_shown],
+        plan.region,
+    )
 
 
 def detect_slide(
     slide: Slide,
     spec: TileSpec,
-    detector: Detector,
+    detector: Detect,
     *,
     batch: int = 16,
+    workers: int | None = None,
+    region: BaseGeometry | None = None,
     task: Task | None = None,
 ) -> SlideDetections:
     """Show the tissue of a slide to a detector.
@@ -92,62 +192,56 @@ def detect_slide(
     Args:
         slide: open slide, in its QuPath frame.
         spec: tiles as the model was trained on.
-        batch: tiles shown at once. The last batch is filled up with white tiles, so that a tile's
-            result does not depend on how many neighbours it had.
-        task: told about each tile, as a share of the slide.
+        detector: a batch to what is seen on each tile.
+        batch: tiles shown at once.
+        workers: threads that decode; :func:`default_workers` if ``None``.
+        region: only here, QuPath pixels; everywhere by default.
+        task: told about each batch, as a share of the slide.
 
     Raises:
-        InputError: no pixel size, or the slide is damaged somewhere.
+        InputError: no pixel size, or nothing of the slide can be read.
         MachineError: out of memory.
     """
-    grid = Grid.of(slide.frame, spec)
-    boxes_px = grid.boxes_px()
-    shown = np.flatnonzero(tissue_mask(slide).shares(boxes_px) >= MIN_TISSUE_SHARE)
-    regions = [
-        Region(float(boxes_px[i, 0]), float(boxes_px[i, 1]), spec.width_px, spec.height_px)
-        for i in shown
-    ]
-    parts: dict[int, Boxes] = {}
-    waiting: list[tuple[int, RgbArray]] = []
+    plan = plan_slide(slide, spec, batch=batch, workers=workers, region=region)
 
-    def run() -> None:
-        arrays = [array for _, array in waiting]
-        blank = np.full_like(arrays[0], 255)
-        found = detector(arrays + [blank] * (batch - len(arrays)))
-        for (place, _), (xyxy, score, class_index) in zip(waiting, found, strict=False):
-            parts[place] = _to_slide(grid, int(shown[place]), xyxy, score, class_index)
+    def on_tiles(n: int, _: int) -> None:
         if task is not None:
-            task.advance(len(waiting) / len(regions), note=f"{slide.frame.image_name}")
-        waiting.clear()
+            task.advance(n / len(plan.shown), note=slide.frame.image_name)
 
-    for place, array in read_regions(slide, regions, mpp=spec.mpp):
-        waiting.append((place, array))
-        if len(waiting) == batch:
-            run()
-    if waiting:
-        run()
-    if task is not None and not regions:
+    found = run_plan(plan, detector, on_tiles=on_tiles)
+    if task is not None and not len(plan.shown):
         task.advance(1, note=f"{slide.frame.image_name}: no tissue")
-    merged = Boxes.concatenate([parts[place] for place in sorted(parts)])
-    return SlideDetections(merged, boxes_px[shown], len(grid))
+    return found
 
 
-def _to_slide(
-    grid: Grid, index: int, xyxy: np.ndarray, score: np.ndarray, class_index: np.ndarray
-) -> Boxes:
-    tile = grid[index]
-    size = np.array([tile.width_target_px, tile.height_target_px], float)
-    border = BORDER_SHARE * size
-    image = np.array([grid.frame.width_px * grid.scale_x, grid.frame.height_px * grid.scale_y])
-    start = np.array([tile.x_target_px, tile.y_target_px], float)
-    # At the edge of the slide nothing is cut: there is no more of the object to see.
-    inner_low = start > 0
-    inner_high = start + size < image - 0.5
-    cut = ((xyxy[:, :2] <= border) & inner_low).any(axis=1)
-    cut |= ((xyxy[:, 2:] >= size - border) & inner_high).any(axis=1)
-    scale = np.array([grid.scale_x, grid.scale_y] * 2)
+def _placed(plan: SlidePlan, scanned: Floats, seen: dict[int, tuple[Any, ...]]) -> Boxes:
+    """Boxes of all tiles in QuPath pixels, in the order of the tiles."""
+    order = sorted(seen)
+    if not order:
+        return Boxes(np.zeros((0, 4)), np.zeros(0), np.zeros(0, np.int64), tiles=scanned)
+    grid = plan.grid
+    tile = np.repeat(order, [len(seen[k][1]) for k in order]).astype(np.int64)
+    xyxy = np.concatenate([seen[k][0] for k in order]).reshape(-1, 4)
     limit = np.array([grid.frame.width_px, grid.frame.height_px] * 2, float)
-    placed = np.clip((xyxy + np.tile(start, 2)) / scale, 0, limit)
+    xyxy = xyxy / np.array([grid.scale_x, grid.scale_y] * 2) + np.tile(scanned[tile, :2], 2)
+    # As they are stored: what is stitched now and what is stitched from the file must be the same.
+    xyxy = np.clip(xyxy, 0, limit).astype(np.float32).astype(np.float64)
+    score = np.concatenate([seen[k][1] for k in order]).astype(np.float32).astype(np.float64)
+    deviation = None
+    if all(len(seen[k]) > 3 and seen[k][3] is not None for k in order):
+        deviation = np.concatenate([seen[k][3] for k in order]).astype(np.float32).astype(float)
+    boxes = Boxes(
+        xyxy,
+        score,
+        np.concatenate([seen[k][2] for k in order]).astype(np.int64),
+        cut_sides(xyxy, scanned[tile], (grid.frame.width_px, grid.frame.height_px)),
+        tile,
+        scanned,
+        deviation,
+    )
     # A box wholly in the padding of a tile that is larger than the slide is nothing.
-    keep = (placed[:, 2] > placed[:, 0]) & (placed[:, 3] > placed[:, 1])
-    return Boxes(placed, score, class_index, cut).take(keep)
+    keep = (xyxy[:, 2] > xyxy[:, 0]) & (xyxy[:, 3] > xyxy[:, 1])
+    if plan.region is not None and len(xyxy):
+        # The tiles reach beyond the region; what lies wholly beyond it was not asked for.
+        keep &= shapely.intersects(plan.region, shapely.box(*xyxy.T))
+    return boxes.take(keep)

@@ -1,16 +1,20 @@
 """From boxes of overlapping tiles to one box per object.
 
-An object no larger than the overlap is whole in at least one tile, and the other tiles that see it
-show it whole again or show a fragment that ends at their border. So:
+The default method, ``views``, uses what is known about tiles and what suppression and merging of
+boxes leave unused:
 
-1. whole views are grouped around the best-scoring one; a group becomes one box, the mean of its
-   members weighted by score;
-2. a fragment that a whole view covers says nothing new and yields to it;
-3. fragments left over belong to objects that are larger than the overlap, or were seen whole by no
-   tile; those that overlap are joined to their union.
+- a tile shows an object once: two boxes of one tile are two objects (touching neighbours stay two),
+  and an object has at most one view per tile;
+- on the ground that two tiles share, both see the same of an object (:func:`.views.agreement`);
+- where a side ends at a tile border inside the slide, the object may go on.
 
-The grouping is the greedy non-maximum merging of sahi (Akyon et al., ICIP 2022), restricted to
-whole views, so that a union never swallows a touching neighbour through a fragment.
+So views are joined that agree on shared ground: whole views of one object, the fragments that go
+with them, and the fragments of an object larger than the overlap, whatever their number. What is
+left over and lies inside an object that its tile should have seen is that tile's view of it.
+
+``nms`` and ``nmm`` are the usual methods for comparison: greedy suppression by intersection over
+union, and the greedy non-maximum merging of sahi (Akyon et al., ICIP 2022) by intersection over the
+smaller, with the union of the boxes. In all methods classes are voted by summed score.
 """
 
 from __future__ import annotations
@@ -19,120 +23,222 @@ from collections.abc import Callable
 
 import numpy as np
 
-from .boxes import Bools, Boxes, Floats, Ints, areas, intersections, touching_pairs
+from ..errors import UsageError
+from .boxes import Bools, Boxes, Floats, Ints, areas
+from .grouping import groups_of_views, leaders, members_of, numbered
+from .pairs import overlapping_pairs
+from .views import agreement, overlap_shares
+
+AGREE = 0.5
+"""Two views of different tiles that agree this far on shared ground show one object."""
 
 SAME_IOU = 0.45
-"""Two whole views with this intersection over union show one object. Touching neighbours stay far
-below; two looks at one object stay above even when each is off by a tenth of its size."""
+"""Two boxes of one tile with this intersection over union are one object reported twice, and a whole
+view with this much of the union of all views is exact enough to count for the final box."""
 
 INSIDE_SHARE = 0.8
-"""A whole view with this share inside a better one is a part seen as a whole, not a neighbour."""
+"""A box with this share inside another is a part of that object, seen as a whole."""
+
+PART_SHARE = 0.2
+"""... unless it is a smaller part of it than this: then it may be a small neighbour in the corner of
+a turned object's box."""
 
 FRAGMENT_SHARE = 0.5
-"""A fragment with this share of its area inside a box belongs to that object."""
+"""The same for a box that is cut."""
+
+NMS_IOU = 0.5
+NMM_SHARE = 0.5
+"""What sahi takes for both by default."""
+
+DEFAULT_METHOD = "views"
 
 
-def stitch(boxes: Boxes) -> Boxes:
+def stitch(boxes: Boxes, method: str = DEFAULT_METHOD) -> Boxes:
     """One box per object.
 
     Args:
         boxes: every tile's boxes in slide coordinates, in any order.
+        method: one of :data:`METHODS`.
 
     Returns:
         Boxes in order of score, each with the best score of its group and the class its group
-        voted for by summed score. ``cut`` is true where no tile showed the object whole.
+        voted for by summed score. ``cut_sides`` is true where no tile showed the object's end.
+
+    Raises:
+        UsageError: no such method.
     """
-    boxes = boxes.in_order()
-    whole, cut = boxes.take(~boxes.cut), boxes.take(boxes.cut)
-    found = _merge_whole(whole)
-    found, covered = _absorb(found, cut)
-    return Boxes.concatenate([found, _merge_fragments(cut.take(~covered))]).in_order()
+    if method not in METHODS:
+        msg = f"no stitching method {method!r}; there are {', '.join(METHODS)}"
+        raise UsageError(msg)
+    if not len(boxes):
+        return Boxes.empty()
+    return METHODS[method](boxes.in_order()).in_order()
 
 
-def _merge_whole(boxes: Boxes) -> Boxes:
-    area = areas(boxes.xyxy)
+def _views(boxes: Boxes) -> Boxes:
+    i, j = overlapping_pairs(boxes.xyxy)
+    of_one_tile = boxes.tile[i] == boxes.tile[j]
+    kept, kept_of = _reported_once(boxes, i[of_one_tile], j[of_one_tile])
+    i, j = i[~of_one_tile], j[~of_one_tile]
+    is_kept = kept_of == np.arange(len(boxes))
+    both = is_kept[i] & is_kept[j]
+    i, j = i[both], j[both]
+    strength = agreement(boxes, i, j)
+    agrees = strength >= AGREE
+    place = np.full(len(boxes), -1)
+    place[kept] = np.arange(len(kept))
+    a, b = place[i], place[j]
+    group = groups_of_views(boxes.tile[kept], a[agrees], b[agrees], strength[agrees])
+    group = _with_leftovers(boxes.take(kept), group, a, b)
+    return _objects(boxes, group[place[kept_of]], is_kept)
 
-    def same(i: Ints, j: Ints) -> Bools:
-        shared = intersections(boxes.xyxy[i], boxes.xyxy[j])
-        smaller = np.minimum(area[i], area[j])
-        union = area[i] + area[j] - shared
-        return (shared >= SAME_IOU * union) | (shared >= INSIDE_SHARE * smaller)
 
-    leader = _group(boxes, same)
-    leaders = np.unique(leader)
-    # The mean takes only views that agree with the leader; a part seen as a whole would shrink it.
-    shared = intersections(boxes.xyxy, boxes.xyxy[leader])
-    agrees = shared >= SAME_IOU * (area + area[leader] - shared)
-    weight = np.where(agrees, np.maximum(boxes.score, 1e-9), 0.0)
-    summed = [np.bincount(leader, weight * column, len(boxes))[leaders] for column in boxes.xyxy.T]
-    total = np.bincount(leader, weight, len(boxes))[leaders]
+def _reported_once(boxes: Boxes, i: Ints, j: Ints) -> tuple[Ints, Ints]:
+    """Boxes without those that one tile reported twice, and the box that stands for each."""
+    of_union, of_smaller = overlap_shares(boxes.xyxy, i, j)
+    twice = (of_union >= SAME_IOU) | ((of_smaller >= INSIDE_SHARE) & (of_union >= PART_SHARE))
+    leader = leaders(len(boxes), i[twice], j[twice])
+    return np.flatnonzero(leader == np.arange(len(boxes))), leader
+
+
+def _with_leftovers(views: Boxes, group: Ints, i: Ints, j: Ints) -> Ints:
+    """Groups joined with what lies inside them and is what its tile should have shown of them.
+
+    Args:
+        views: one per object and tile.
+        group: (n,) group of each view.
+        i: (pairs,) views of different tiles that overlap.
+        j: (pairs,) the other of each pair.
+    """
+    n = int(group.max()) + 1
+    xyxy, is_cut = _extents(views, group, n)
+    # The larger first: a part yields to the object, whichever scores more.
+    order = np.lexsort((np.arange(n), -areas(xyxy)))
+    rank = np.empty_like(order)
+    rank[order] = np.arange(n)
+    apart = group[i] != group[j]
+    a, b = rank[group[i[apart]]], rank[group[j[apart]]]
+    large, small = order[np.minimum(a, b)], order[np.maximum(a, b)]
+    _, inside = overlap_shares(xyxy, large, small)
+    is_inside = inside >= np.where(is_cut[small], FRAGMENT_SHARE, INSIDE_SHARE)
+    large, small = large[is_inside], small[is_inside]
+    belongs = _should_be_seen(views, group, xyxy, large, small)
+    large, small = large[belongs], small[belongs]
+    joined = order[leaders(n, rank[large], rank[small])][rank]
+    return joined[group]
+
+
+def _should_be_seen(views: Boxes, group: Ints, xyxy: Floats, large: Ints, small: Ints) -> Bools:
+    """(pairs,) whether the views of one group are what their tiles should show of the other.
+
+    They are not where a tile has another view of the larger object already, nor where they show far
+    less than there should be: then they are a neighbour in the corner of a turned object's box.
+    """
+    pair, view = members_of(group, small)
+    tile = views.tile[view]
+    is_asked = np.zeros(len(xyxy), np.bool_)
+    is_asked[large] = True
+    asked = is_asked[group]
+    seen = group[asked] * len(views.tiles) + views.tile[asked]
+    is_seen_already = np.isin(large[pair] * len(views.tiles) + tile, seen)
+    expected = xyxy[large[pair]].copy()
+    expected[:, :2] = np.maximum(expected[:, :2], views.tiles[tile, :2])
+    expected[:, 2:] = np.minimum(expected[:, 2:], views.tiles[tile, 2:])
+    is_other = is_seen_already | (_iou(views.xyxy[view], expected) < PART_SHARE)
+    belongs = np.ones(len(large), np.bool_)
+    belongs[pair[is_other]] = False
+    return belongs
+
+
+def _objects(boxes: Boxes, group: Ints, is_kept: np.ndarray) -> Boxes:
+    """One box per group; ``is_kept`` says which boxes count for its place."""
+    group, n = numbered(group)
+    kept = np.flatnonzero(is_kept)
+    views, of = boxes.take(kept), group[kept]
+    union, _ = _extents(views, of, n)
+    # Whole views are more exact than a union, whose every side is its outermost error.
+    whole = ~views.cut
+    fits = np.zeros(len(views), np.bool_)
+    fits[whole] = _iou(views.xyxy[whole], union[of[whole]]) >= SAME_IOU
+    weight = np.where(fits, np.maximum(views.score, 1e-9), 0.0)
+    total = np.bincount(of, weight, n)
+    summed = [np.bincount(of, weight * side, n) for side in views.xyxy.T]
+    has_whole = total > 0
+    mean = np.column_stack(summed) / np.where(has_whole, total, 1.0)[:, None]
+    score = np.zeros(n)
+    np.maximum.at(score, group, boxes.score)
+    ends = np.zeros((n, 4), np.bool_)
+    np.logical_or.at(ends, of, ~views.cut_sides)
     return Boxes(
-        np.column_stack(summed).reshape(-1, 4) / total[:, None],
-        boxes.score[leaders],
-        _vote(boxes, leader)[leaders],
-        np.zeros(len(leaders), np.bool_),
+        np.where(has_whole[:, None], mean, union),
+        score,
+        _vote(boxes, group, n),
+        ~(ends | has_whole[:, None]),
+        score_sd=_of_best(boxes.score_sd, group, n),
     )
 
 
-def _absorb(found: Boxes, fragments: Boxes) -> tuple[Boxes, Bools]:
-    """Let fragments yield to the whole views that cover them; their scores stay with those."""
-    i, j = touching_pairs(fragments.xyxy, found.xyxy)
-    shared = intersections(fragments.xyxy[i], found.xyxy[j])
-    inside = shared >= FRAGMENT_SHARE * areas(fragments.xyxy)[i]
-    i, j = i[inside], j[inside]
-    covered = np.zeros(len(fragments), np.bool_)
-    covered[i] = True
-    score = found.score.copy()
-    np.maximum.at(score, j, fragments.score[i])
-    return Boxes(found.xyxy, score, found.class_index, found.cut), covered
+def _nms(boxes: Boxes) -> Boxes:
+    i, j = overlapping_pairs(boxes.xyxy)
+    of_union, _ = overlap_shares(boxes.xyxy, i, j)
+    same = of_union >= NMS_IOU
+    return _led(boxes, leaders(len(boxes), i[same], j[same]), boxes.xyxy)
 
 
-def _merge_fragments(boxes: Boxes) -> Boxes:
-    # A union can reach a fragment its members did not, so this repeats until nothing joins.
-    while len(boxes):
-        area = areas(boxes.xyxy)
-
-        def same(i: Ints, j: Ints, xyxy: Floats = boxes.xyxy, area: Floats = area) -> Bools:
-            shared = intersections(xyxy[i], xyxy[j])
-            return shared >= FRAGMENT_SHARE * np.minimum(area[i], area[j])
-
-        leader = _group(boxes, same)
-        leaders = np.unique(leader)
-        if len(leaders) == len(boxes):
-            break
-        low = np.full((len(boxes), 2), np.inf)
-        high = np.full((len(boxes), 2), -np.inf)
-        np.minimum.at(low, leader, boxes.xyxy[:, :2])
-        np.maximum.at(high, leader, boxes.xyxy[:, 2:])
-        boxes = Boxes(
-            np.hstack([low, high])[leaders],
-            boxes.score[leaders],
-            _vote(boxes, leader)[leaders],
-            boxes.cut[leaders],
-        )
-    return boxes
+def _nmm(boxes: Boxes) -> Boxes:
+    i, j = overlapping_pairs(boxes.xyxy)
+    _, of_smaller = overlap_shares(boxes.xyxy, i, j)
+    same = of_smaller >= NMM_SHARE
+    leader = leaders(len(boxes), i[same], j[same])
+    union, _ = _extents(boxes, leader, len(boxes))
+    return _led(boxes, leader, union)
 
 
-def _group(boxes: Boxes, same: Callable[[Ints, Ints], Bools]) -> Ints:
-    """Greedy grouping: each box joins the first better box that leads a group and is the same."""
-    n = len(boxes)
-    leader = np.arange(n)
-    i, j = touching_pairs(boxes.xyxy, boxes.xyxy)
-    keep = i < j  # boxes are sorted: i scores at least as much as j
-    i, j = i[keep], j[keep]
-    keep = same(i, j)
-    taken = np.zeros(n, np.bool_)
-    for a, b in zip(i[keep].tolist(), j[keep].tolist(), strict=True):
-        if not taken[a] and not taken[b]:
-            leader[b] = a
-            taken[b] = True
-    return leader
+METHODS: dict[str, Callable[[Boxes], Boxes]] = {"views": _views, "nms": _nms, "nmm": _nmm}
+"""Stitching methods by name. Each takes the boxes best first."""
 
 
-def _vote(boxes: Boxes, leader: Ints) -> Ints:
-    """(N,) at each leader, the class with the highest summed score in its group."""
+def _led(boxes: Boxes, leader: Ints, xyxy: Floats) -> Boxes:
+    is_leader = leader == np.arange(len(boxes))
+    return Boxes(
+        xyxy[is_leader],
+        boxes.score[is_leader],
+        _vote(boxes, leader, len(boxes))[is_leader],
+        boxes.cut_sides[is_leader],
+        score_sd=None if boxes.score_sd is None else boxes.score_sd[is_leader],
+    )
+
+
+def _extents(boxes: Boxes, group: Ints, n: int) -> tuple[Floats, np.ndarray]:
+    """(groups, 4) union of each group's boxes, and whether none of them is whole."""
+    low, high = np.full((n, 2), np.inf), np.full((n, 2), -np.inf)
+    np.minimum.at(low, group, boxes.xyxy[:, :2])
+    np.maximum.at(high, group, boxes.xyxy[:, 2:])
+    has_whole = np.zeros(n, np.bool_)
+    has_whole[group[~boxes.cut]] = True
+    return np.hstack([low, high]), ~has_whole
+
+
+def _iou(a: Floats, b: Floats) -> Floats:
+    both = np.vstack([a, b])
+    k = np.arange(len(a))
+    return overlap_shares(both, k, k + len(a))[0]
+
+
+def _vote(boxes: Boxes, group: Ints, n: int) -> Ints:
+    """(n,) the class with the highest summed score of each group."""
     n_classes = int(boxes.class_index.max(initial=0)) + 1
-    votes = np.zeros((len(boxes), n_classes))
-    np.add.at(votes, (leader, boxes.class_index), boxes.score)
-    winners: Ints = votes.argmax(axis=1)
-    return winners
+    key = group * n_classes + boxes.class_index
+    votes = np.bincount(key, boxes.score, n * n_classes).reshape(n, n_classes)
+    winner: Ints = votes.argmax(axis=1).astype(np.int64)
+    return winner
+
+
+def _of_best(column: Floats | None, group: Ints, n: int) -> Floats | None:
+    """(n,) the value of each group's best box; boxes come best first."""
+    if column is None:
+        return None
+    best = np.full(n, len(column))
+    np.minimum.at(best, group, np.arange(len(column)))
+    values: Floats = column[best]
+    return values

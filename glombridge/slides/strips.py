@@ -9,6 +9,8 @@ go in are those of :meth:`Slide.read_region`, hence so are those that come out.
 
 from __future__ import annotations
 
+import bisect
+import itertools
 import math
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -18,8 +20,9 @@ import numpy as np
 
 from .reader import RgbArray, Slide, Window, resample
 
-_BLOCK_AIM_PX = 1024  # large enough that a read costs little beside its decoding
-_DEFAULT_MAX_BYTES = 192 * 1024 * 1024
+_DIRECT_AIM_PX = 256
+_BLOCK_AIM_PX = 512  # large enough that a read costs little beside its decoding
+_DEFAULT_MAX_BYTES = 96 * 1024 * 1024
 
 
 class Region(NamedTuple):
@@ -69,6 +72,40 @@ def read_regions(
             yield index, resample(pixels, region.width, region.height)
 
 
+def split_regions(
+    slide: Slide,
+    regions: Sequence[Region],
+    *,
+    mpp: float | None,
+    pieces: int,
+    max_bytes: int = _DEFAULT_MAX_BYTES,
+) -> list[list[int]]:
+    """Share regions out so that several threads can cut one slide.
+
+    Each part is a band or some rows of one, so that only blocks at the seams are decoded twice.
+    How regions are shared out changes no pixel of them.
+
+    Args:
+        slide: they are of.
+        regions: what will be cut.
+        mpp: µm per px of the results.
+        pieces: parts wanted; there may be fewer, or more where memory asks for more bands.
+        max_bytes: as for :func:`read_regions`.
+
+    Returns:
+        Indices into ``regions``; each stands in exactly one part.
+
+    Raises:
+        InputError: the slide has no pixel size.
+    """
+    if not regions:
+        return []
+    windows = [slide.window(*region, mpp=mpp) for region in regions]
+    bands = _bands(windows, _Blocks(slide, windows[0].level), max_bytes)
+    per_band = math.ceil(pieces / len(bands))
+    return [part for band in bands for part in _rows_of(band, windows, per_band)]
+
+
 class _Blocks:
     """Decoded blocks of one level, each kept until the last window that needs it was taken."""
 
@@ -76,9 +113,11 @@ class _Blocks:
         self._slide = slide
         self._level = level
         file_width, file_height = slide.level_block_px(level)
+        # Blocks decoded one by one need no joining; each question to OpenSlide has its price.
+        aim = _DIRECT_AIM_PX if level in slide.direct_levels else _BLOCK_AIM_PX
+        self.width = file_width * max(1, aim // file_width)
+        self.height = file_height * max(1, aim // file_height)
         # Odd layouts (one block per line, or per level) must not decide what a read costs.
-        self.width = file_width * max(1, _BLOCK_AIM_PX // file_width)
-        self.height = file_height * max(1, _BLOCK_AIM_PX // file_height)
         if max(self.width, self.height) > 4 * _BLOCK_AIM_PX:
             self.width = self.height = _BLOCK_AIM_PX
         self._kept: dict[tuple[int, int], RgbArray] = {}
@@ -126,9 +165,19 @@ def _bands(windows: Sequence[Window], blocks: _Blocks, max_bytes: int) -> list[l
     tallest = max(window.height for window in windows)
     # A window touches at most this many rows of blocks, and one more row may be half used.
     rows = math.ceil(tallest / blocks.height) + 1
-    columns = max(1, max_bytes // (rows * blocks.width * blocks.height * 3))
-    band_px = columns * blocks.width
+    most = max(1, max_bytes // (rows * blocks.width * blocks.height * 3))
     order = sorted(range(len(windows)), key=lambda i: windows[i].x)
+    count = len(_cut_at(order, windows, most * blocks.width))
+    # As few bands as memory allows, and then as even as they come: threads share them.
+    columns = bisect.bisect_left(
+        range(1, most + 1),
+        True,
+        key=lambda n: len(_cut_at(order, windows, n * blocks.width)) <= count,
+    )
+    return _cut_at(order, windows, (columns + 1) * blocks.width)
+
+
+def _cut_at(order: Sequence[int], windows: Sequence[Window], band_px: int) -> list[list[int]]:
     bands: list[list[int]] = []
     band_left = -math.inf
     for index in order:
@@ -140,3 +189,10 @@ def _bands(windows: Sequence[Window], blocks: _Blocks, max_bytes: int) -> list[l
             band_left = window.x
         bands[-1].append(index)
     return bands
+
+
+def _rows_of(band: list[int], windows: Sequence[Window], pieces: int) -> list[list[int]]:
+    """A band in parts of as many windows, row by row."""
+    order = sorted(band, key=lambda i: (windows[i].y, windows[i].x))
+    cuts = sorted({round(len(order) * k / pieces) for k in range(pieces + 1)})
+    return [order[begin:end] for begin, end in itertools.pairwise(cuts)]

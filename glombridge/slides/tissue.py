@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import cv2
@@ -17,6 +18,7 @@ CELL_UM = 8.0
 
 _GUESSED_MPP = 0.5  # for a slide without a pixel size: only the size of a cell depends on it
 _PIECE_CELLS = 256
+_MOST_CELLS = 12_000_000  # 3 x 2.5 cm in cells of 8 µm
 
 # Optical densities, log10. Empty glass and its dust stay below 0.04; pale stains (a thin PAS or a
 # bleached H&E) begin near 0.09; Otsu between glass and a dark stain can land as high as 0.3, which
@@ -59,9 +61,17 @@ class TissueMask:
 def tissue_mask(slide: Slide, *, cell_um: float = CELL_UM) -> TissueMask:
     """Find the tissue of a slide.
 
+    Args:
+        slide: to look at.
+        cell_um: side of a cell in µm; twice or four times as much where a slide is so large that
+            its cells would not fit into little memory.
+
     Raises:
         InputError: the file is damaged.
     """
+    frame = slide.frame if slide.frame.mpp_x else slide.frame.with_mpp(_GUESSED_MPP)
+    while math.prod(frame.target_size_px(cell_um)) > _MOST_CELLS:
+        cell_um *= 2
     rgb, frame = overview(slide, cell_um)
     mask, background = tissue_of(rgb, cell_um)
     scale_x, scale_y = frame.target_scale(cell_um)
@@ -111,9 +121,7 @@ def tissue_of(rgb: RgbArray, cell_um: float) -> tuple[NDArray[np.bool_], tuple[i
     """
     smooth = np.asarray(cv2.medianBlur(rgb, 3), np.uint8)
     glass = _glass(smooth)
-    ratio = (smooth.astype(np.float32) + 1) / (np.array(glass, np.float32) + 1)
-    # The densest channel: every stain absorbs somewhere, and colour alone misses silver.
-    density = np.clip(-np.log10(np.minimum(ratio, 1)), 0, 2).max(axis=2)
+    density = _density(smooth, glass)
     pen = _pen(smooth)
     seen = density[~pen]
     empty = np.zeros(rgb.shape[:2], bool)
@@ -122,11 +130,28 @@ def tissue_of(rgb: RgbArray, cell_um: float) -> tuple[NDArray[np.bool_], tuple[i
         is_stained = seen.size > 0 and float(np.median(seen)) > _STAINED_DENSITY
         return (~pen if is_stained else empty), glass
     threshold = float(np.clip(_otsu(seen), _LEAST_DENSITY, _MOST_DENSITY))
-    mask = ((density > threshold) & ~pen).astype(np.uint8)
-    mask = cv2.morphologyEx(mask, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
+    dense = ((density > threshold) & ~pen).astype(np.uint8)
+    opened = cv2.morphologyEx(dense, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
     close = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (5, 5))
-    mask = cv2.morphologyEx(mask, cv2.MORPH_CLOSE, close)
-    return _without_specks(np.asarray(mask, np.uint8), cell_um), glass
+    closed = cv2.morphologyEx(opened, cv2.MORPH_CLOSE, close)
+    return _without_specks(np.asarray(closed, np.uint8), cell_um), glass
+
+
+def _density(rgb: RgbArray, glass: tuple[int, int, int]) -> NDArray[np.float32]:
+    """Optical density against the glass in the densest channel, 0 to 2, shape (rows, columns).
+
+    Every stain absorbs somewhere, and colour alone misses silver.
+    """
+    # In place and channel by channel: a huge slide has millions of cells.
+    density: NDArray[np.float32] = np.ones(rgb.shape[:2], np.float32)
+    for channel, clear in enumerate(glass):
+        ratio: NDArray[np.float32] = rgb[..., channel].astype(np.float32)
+        np.add(ratio, 1, out=ratio)
+        np.divide(ratio, clear + 1, out=ratio)
+        np.minimum(density, ratio, out=density)
+    np.log10(density, out=density)
+    np.negative(density, out=density)
+    return np.clip(density, 0, 2, out=density)
 
 
 def _glass(rgb: RgbArray) -> tuple[int, int, int]:

@@ -3,71 +3,60 @@
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from uuid import UUID, uuid5
 
-import numpy as np
+import shapely
+from shapely.geometry.base import BaseGeometry
 
-from ..detection.boxes import Boxes
-from ..detection.detector import Detector
-from ..detection.pipeline import SlideDetections, detect_slide
-from ..detection.stitch import stitch
+from ..detection.detector import Detector, device_name
+from ..detection.pipeline import SlideDetections, default_workers
+from ..detection.stitch import DEFAULT_METHOD, METHODS, stitch
 from ..errors import (
     DamagedFileError,
     GlombridgeError,
     InputError,
-    MachineError,
     PartlyDoneError,
-    ProtectedError,
+    UsageError,
 )
-from ..filenames import safe_name
-from ..frames import Frame
-from ..geojson_codec import write_geojson
 from ..ledger.history import utc_now
-from ..ledger.manifest import environment, write_json
-from ..objects import ObjectKind, Outline, PathClass, SlideObject
+from ..ledger.manifest import environment
 from ..progress import SILENT, Reporter
-from ..provenance import BOX, CONFIDENCE, PROPOSED
-from ..qupath.store import ImageEntry
-from ..slides.reader import fingerprint
 from ..sync.push import Proposals, newest_detections
+from .detect_progress import DetectProgress
+from .detect_run import DetectedImage, DetectionRun, publish_complete
+from .detect_targets import Choice, Target, targets_of_files, targets_of_project
+from .detect_work import Emit, Job, detect_all, detect_on_devices
 from .evaluate import check_classes, load_run
 from .project import Project, spec_from
+from .weights import manifest_of
 
-PARTIAL = ".partial"
 FALLBACK_CONFIDENCE = 0.25
 """Used, and said so, when nobody has chosen a threshold on validation slides."""
 
-_NAMESPACE = UUID("0d2bd6a5-6c39-5b0e-9a62-7b8f2f0f5a11")
-
 
 @dataclass(frozen=True)
-class DetectedImage:
-    """One image of a detection run."""
+class DetectOptions:
+    """How to detect; what is ``None`` comes from the settings or from the weights.
 
-    entry_id: int
-    name: str
-    found: int
-    tiles_shown: int
-    tiles: int
-    file: str
-    mpp: float | None
+    Attributes:
+        min_confidence: instead of the operating point stored with the weights.
+        device: as torch names it; several with commas, one process each.
+        workers: threads that decode, per device.
+        batch: tiles shown at once.
+        method: of stitching.
+        flips: look at each tile mirrored too, to say how sure the model is.
+    """
 
-    def as_dict(self) -> dict[str, Any]:
-        """For ``--json`` and the manifest."""
-        return {
-            "id": self.entry_id,
-            "name": self.name,
-            "found": self.found,
-            "tiles_shown": self.tiles_shown,
-            "tiles": self.tiles,
-            "file": self.file,
-            "mpp": self.mpp,
-        }
+    min_confidence: float | None = None
+    device: str | None = None
+    workers: int | None = None
+    batch: int | None = None
+    method: str | None = None
+    flips: bool = False
 
 
 @dataclass(frozen=True)
@@ -77,6 +66,9 @@ class DetectResult:
     Attributes:
         folder: GeoJSON and raw boxes per image, and ``manifest.json``.
         confidence: the threshold that was used, and where it came from.
+        continued: images that an interrupted run had finished before.
+        profile: where the time went, one per device.
+        notes: what a reader of the results should know, one sentence each.
     """
 
     folder: Path
@@ -85,6 +77,9 @@ class DetectResult:
     confidence_from: str
     images: tuple[DetectedImage, ...]
     failed: tuple[tuple[str, str], ...] = ()
+    continued: int = 0
+    profile: tuple[dict[str, Any], ...] = ()
+    notes: tuple[str, ...] = field(default=())
 
     @property
     def found(self) -> int:
@@ -101,6 +96,9 @@ class DetectResult:
             "found": self.found,
             "images": [i.as_dict() for i in self.images],
             "failed": [{"image": n, "reason": why} for n, why in self.failed],
+            "continued": self.continued,
+            "profile": list(self.profile),
+            "notes": list(self.notes),
         }
 
 
@@ -113,94 +111,267 @@ def detect(
     min_confidence: float | None = None,
     include_test: bool = False,
     device: str | None = None,
+    choice: Choice | None = None,
+    options: DetectOptions | None = None,
     reporter: Reporter = SILENT,
+    on_event: Emit | None = None,
 ) -> DetectResult:
     """Detect on the images of a project; those of test patients are left out unless asked for.
 
+    An interrupted run of the same plan is continued with the slides that are missing.
+
     Args:
+        project: the project.
         weights: run id or file; the newest run by default.
-        images: names of the images wanted, all by default.
+        images: names of the images wanted, all by default; ``choice`` can say more.
         out: folder to make instead of the next one under ``glombridge/detections``.
-        min_confidence: instead of the operating point stored with the weights.
+        min_confidence: as in ``options``.
+        include_test: as in ``choice``.
+        device: as in ``options``.
+        choice: which images, and where on them.
+        options: how to detect.
+        reporter: shown how far it is.
+        on_event: told what happens, for a scheduler.
 
     Raises:
         InputError: no weights, an image that is not in the project, or no image left.
-        PartlyDoneError: some slides failed; each is named, the others are complete.
+        PartlyDoneError: some slides failed or could only be read in part; each is named, the others
+            are complete.
     """
+    choice = choice or Choice(names=images, include_test=include_test)
+    options = options or DetectOptions(min_confidence=min_confidence, device=device)
     file, manifest = load_run(project, weights)
-    entries = _chosen(project, images, include_test=include_test)
-    confidence, source = _threshold(project, file, min_confidence)
-    settings = project.settings
-    detector = Detector(
-        file, cache=project.workspace.cache, device=device, threads=settings.train.threads
+    targets = targets_of_project(project, choice)
+    publish_complete(project.workspace.detections)
+    return _run(
+        targets,
+        file,
+        manifest,
+        project,
+        options,
+        cache=project.workspace.cache,
+        out=out,
+        reporter=reporter,
+        on_event=on_event,
     )
-    check_classes(project, detector)
+
+
+def detect_files(
+    files: Sequence[Path],
+    *,
+    weights: Path,
+    out: Path,
+    mpp: float | None = None,
+    regions: Sequence[tuple[float, float, float, float]] = (),
+    options: DetectOptions | None = None,
+    reporter: Reporter = SILENT,
+    on_event: Emit | None = None,
+) -> DetectResult:
+    """Detect on slide files, without a project.
+
+    Args:
+        files: slides that OpenSlide can read.
+        weights: a weights file in the run folder that made it.
+        out: folder to make.
+        mpp: µm per px of slides that do not say it themselves.
+        regions: (x, y, width, height) in QuPath px: only there.
+        options: how to detect.
+        reporter: shown how far it is.
+        on_event: told what happens, for a scheduler.
+
+    Raises:
+        InputError: no weights, or no slide can be read.
+        PartlyDoneError: as in :func:`detect`.
+    """
+    targets = targets_of_files(files, mpp=mpp, regions=regions)
+    manifest = manifest_of(weights)
+    # ultralytics wants a folder for its settings; without a project it gets one of its own.
+    with tempfile.TemporaryDirectory(prefix="glombridge-") as cache:
+        return _run(
+            targets,
+            weights,
+            manifest,
+            None,
+            options or DetectOptions(),
+            cache=Path(cache),
+            out=out,
+            reporter=reporter,
+            on_event=on_event,
+        )
+
+
+def _run(
+    targets: list[Target],
+    weights: Path,
+    manifest: dict[str, Any],
+    project: Project | None,
+    options: DetectOptions,
+    *,
+    cache: Path,
+    out: Path | None,
+    reporter: Reporter,
+    on_event: Emit | None,
+) -> DetectResult:
+    settings = project.settings if project is not None else None
+    method = options.method or (settings.detect.method if settings else DEFAULT_METHOD)
+    if method not in METHODS:
+        msg = f"no stitching method {method!r}; there are {', '.join(METHODS)}"
+        raise UsageError(msg)
+    confidence, source = _threshold(project, weights, options.min_confidence)
     spec = spec_from(manifest)
-    partial = _begin(project, out)
-    folder = partial.with_name(partial.name.removesuffix(PARTIAL))
-    done: list[DetectedImage] = []
-    failed: list[tuple[str, str]] = []
-    prints: dict[int, str] = {}
-    last: GlombridgeError | None = None
-    with reporter.task("detect", len(entries)) as task:
-        for entry in entries:
-            try:
-                with project.open_slide(entry) as slide:
-                    seen = detect_slide(
-                        slide, spec, detector, batch=settings.detect.batch, task=task
-                    )
-                prints[entry.id] = print_of = fingerprint(slide.path)
-                name = f"{entry.id:04d}_{safe_name(entry.name)}"
-                done.append(
-                    _write(
-                        partial,
-                        name,
-                        entry,
-                        print_of,
-                        slide.frame,
-                        seen,
-                        detector.class_names,
-                        confidence,
-                    )
-                )
-            except GlombridgeError as error:
-                failed.append((entry.name, str(error)))
-                last = error
-    if last is not None and not done:
-        shutil.rmtree(partial)
-        raise last
-    run = folder.name
-    write_json(
-        partial / "manifest.json",
-        {
-            "kind": "detect",
-            "run": run,
-            "finished": utc_now(),
-            "weights": {"run": manifest["run"], "sha256": manifest["weights"]["sha256"]},
-            "confidence": confidence,
-            "confidence_from": source,
-            "classes": list(detector.class_names),
-            "tiles": manifest["tiles"],
-            "images": [{**i.as_dict(), "slide_fingerprint": prints[i.entry_id]} for i in done],
-            "failed": [{"image": n, "reason": why} for n, why in failed],
-            "environment": environment(),
-        },
+    devices = [device_name(d.strip()) for d in (options.device or "").split(",") if d.strip()]
+    threads = settings.train.threads if settings else None
+    detector = Detector(
+        weights, cache=cache, device=devices[0] if devices else None, threads=threads
     )
-    partial.rename(folder)
-    result = DetectResult(folder, run, confidence, source, tuple(done), tuple(failed))
-    project.workspace.record(
-        "detect",
-        run=run,
-        weights_sha256=manifest["weights"]["sha256"],
-        confidence=confidence,
-        images=[i.entry_id for i in done],
-        found=result.found,
+    if project is not None:
+        check_classes(project, detector)
+    asked = options.batch or (settings.detect.batch if settings else None)
+    plan = {
+        "weights_sha256": manifest["weights"]["sha256"],
+        "classes": list(detector.class_names),
+        "tiles": manifest["tiles"],
+        "confidence": confidence,
+        "confidence_from": source,
+        "method": method,
+        "flips": options.flips,
+        "batch": asked,
+        "device": detector.device.split(":")[0],
+        "half": detector.is_half,
+        "threads": threads,
+        "images": [t.as_plan() for t in targets],
+        "mpp": settings.project.mpp if settings else None,
+        "environment": environment(),
+    }
+    batch = asked or detector.fitting_batch(spec.width_px, spec.height_px)
+    workspace = project.workspace if project is not None else None
+    notes = _notes(project, manifest)
+    with DetectionRun.begin(workspace, out, plan, batch) as run:
+        job = Job(
+            run.partial,
+            weights,
+            cache,
+            spec,
+            confidence,
+            method,
+            run.batch,
+            options.workers or (settings and settings.detect.workers) or default_workers(),
+            threads,
+            options.flips,
+            project.store.project_file if project is not None else None,
+            project.slides if project is not None else None,
+        )
+        done = {}
+        for target in targets:
+            image = run.done(target.file, _slide_of(target, project))
+            if image is not None:
+                done[target.id] = image
+        todo = [t for t in targets if t.id not in done]
+        continued = len(done)
+        with reporter.task("detect", len(targets)) as task:
+            progress = DetectProgress(
+                targets, list(done.values()), task, on_event or (lambda _: None)
+            )
+            if len(devices) > 1:
+                del detector  # the processes need the memory
+                detect_on_devices(todo, job, devices, progress)
+            elif todo:
+                clock = detect_all(todo, job, detector, project, progress)
+                event = {"event": "profile", "device": detector.device}
+                progress({**event, **clock.as_dict(decoders=job.workers)})
+        images = tuple(progress.images[t.id] for t in targets if t.id in progress.images)
+        if not images:
+            run.abandon()
+            raise InputError("\n".join(why for _, why in progress.failed))
+        run.publish(
+            {
+                "kind": "detect",
+                "project": project is not None,
+                "run": run.folder.name,
+                "finished": utc_now(),
+                "state": "complete"
+                if not progress.failed and all(i.state == "complete" for i in images)
+                else "partial",
+                "weights": {"run": manifest["run"], "sha256": manifest["weights"]["sha256"]},
+                "confidence": confidence,
+                "confidence_from": source,
+                "method": method,
+                "classes": plan["classes"],
+                "tiles": manifest["tiles"],
+                "batch": run.batch,
+                "images": [i.as_dict() for i in images],
+                "failed": [{"image": n, "reason": why} for n, why in progress.failed],
+                "notes": notes,
+                "plan": plan,
+                "environment": environment(),
+            }
+        )
+    result = DetectResult(
+        run.folder,
+        run.folder.name,
+        confidence,
+        source,
+        images,
+        tuple(progress.failed),
+        continued,
+        tuple(progress.profile),
+        tuple(notes),
     )
-    if failed:
-        lines = "\n".join(f"  image {n!r}: {why}" for n, why in failed)
-        msg = f"{len(failed)} of {len(entries)} slides failed; the others are in {folder}:\n{lines}"
-        raise PartlyDoneError(msg)
+    if workspace is not None:
+        workspace.record(
+            "detect",
+            run=result.run,
+            weights_sha256=manifest["weights"]["sha256"],
+            confidence=confidence,
+            images=[i.entry_id for i in images],
+            found=result.found,
+        )
+    _raise_if_partly_done(result, len(targets))
     return result
+
+
+def _slide_of(target: Target, project: Project | None) -> Path | None:
+    if target.path is not None:
+        return target.path
+    try:
+        return project.slide_path(target.entry) if project and target.entry else None
+    except GlombridgeError:
+        return None
+
+
+def _notes(project: Project | None, manifest: dict[str, Any]) -> list[str]:
+    """Where the weights are not what the settings ask for."""
+    if project is None:
+        return []
+    trained, asked = spec_from(manifest), project.tile_spec()
+    one = (trained.mpp, trained.width_px, trained.height_px)
+    if one == (asked.mpp, asked.width_px, asked.height_px):
+        return []
+
+    def words(mpp: float | None, width: int, height: int) -> str:
+        return f"{width} x {height} px at {f'{mpp:g} µm' if mpp else 'the slide’s own'} per px"
+
+    note = (
+        f"the settings ask for tiles of {words(asked.mpp, asked.width_px, asked.height_px)}, but the "
+        f"weights were trained on {words(*one)}, and that is what they are shown; tile and train "
+        "again to change it"
+    )
+    return [note]
+
+
+def _raise_if_partly_done(result: DetectResult, n_targets: int) -> None:
+    lines = [f"  image {n!r}: {why}" for n, why in result.failed]
+    for image in result.images:
+        for x0, y0, x1, y1 in image.unreadable:
+            lines.append(
+                f"  image {image.name!r} is partial: its file is damaged at x={x0:.0f}, y={y0:.0f}, "
+                f"{x1 - x0:.0f} x {y1 - y0:.0f} px; nothing was looked for there"
+            )
+    if lines:
+        n = len(result.failed) + sum(i.state == "partial" for i in result.images)
+        text = "\n".join(lines)
+        msg = f"{n} of {n_targets} slides failed or are partial; the others are in {result.folder}:\n{text}"
+        raise PartlyDoneError(msg)
 
 
 def load_proposals(
@@ -230,11 +401,19 @@ def load_proposals(
                 f"{project.settings.class_names}"
             )
             raise InputError(msg)
+        if not manifest["project"]:
+            msg = (
+                f"{folder} was made from slide files, not from the images of a project, so nobody "
+                "knows which image is which. Run 'glombridge detect PROJECT' instead."
+            )
+            raise InputError(msg)
         confidence = float(manifest["confidence"]) if min_confidence is None else min_confidence
+        plans = {int(target["id"]): target for target in manifest["plan"]["images"]}
         proposals = []
         for image in manifest["images"]:
-            seen = SlideDetections.load(folder / f"{image['file']}.npz")
-            found = stitch(seen.boxes.above(confidence))
+            seen = SlideDetections.load(folder / f"{image['file']}.parquet")
+            found = stitch(seen.boxes.above(confidence), manifest["method"])
+            plan = plans[int(image["id"])]
             proposals.append(
                 Proposals(
                     int(image["id"]),
@@ -243,8 +422,11 @@ def load_proposals(
                     found.class_index,
                     image["mpp"],
                     str(image["slide_fingerprint"]),
-                    seen.scanned_area,
-                    _size_px(image),
+                    _searched(seen, plan["regions"]),
+                    (int(image["width_px"]), int(image["height_px"])),
+                    str(image["name"]),
+                    tuple(plan["roi_classes"]),
+                    str(plan["roi_sha256"]),
                 )
             )
         return proposals, str(manifest["run"]), str(manifest["weights"]["sha256"])[:12]
@@ -253,105 +435,20 @@ def load_proposals(
         raise DamagedFileError(msg) from error
 
 
-def _size_px(image: Mapping[str, Any]) -> tuple[int, int] | None:
-    """Size of the frame an image was searched in; older runs do not say."""
-    size = image.get("width_px"), image.get("height_px")
-    return None if None in size else (int(size[0] or 0), int(size[1] or 0))
+def _searched(seen: SlideDetections, regions: Sequence[str]) -> BaseGeometry:
+    """What a run looked at: of a tile that reaches out of the regions asked for only what is inside."""
+    if not regions:
+        return seen.scanned_area
+    return shapely.intersection(seen.scanned_area, shapely.union_all(shapely.from_wkt(regions)))
 
 
-def _chosen(project: Project, names: Sequence[str], *, include_test: bool) -> list[ImageEntry]:
-    entries = list(project.store.images())
-    if names:
-        unknown = sorted(set(names) - {e.name for e in entries})
-        if unknown:
-            msg = f"no image named {', '.join(map(repr, unknown))} in {project.store.project_file}"
-            raise InputError(msg)
-        entries = [e for e in entries if e.name in names]
-    parts = project.parts()
-    if not include_test:
-        # A test patient's slides stay blind to the model, or later tests would be worth nothing.
-        entries = [e for e in entries if _part(project, e, parts) != "test"]
-    if not entries:
-        msg = "no image left to detect on: all are of test patients. Give --include-test to do it."
-        raise InputError(msg)
-    return entries
-
-
-def _part(project: Project, entry: ImageEntry, parts: dict[str, Any]) -> str | None:
-    if not parts:
-        return None
-    part = parts.get(project.patient(entry))
-    return str(part) if part else None
-
-
-def _begin(project: Project, out: Path | None) -> Path:
-    """The folder a run is written into before it gets its own name."""
-    if out is None:
-        return project.workspace.claim_run(project.workspace.detections, "detect", suffix=PARTIAL)
-    if out.exists():
-        msg = f"{out} is there already; give --out a folder to be made"
-        raise ProtectedError(msg)
-    partial = out.with_name(out.name + PARTIAL)
-    try:
-        if partial.exists():
-            shutil.rmtree(partial)
-        partial.mkdir(parents=True)
-    except OSError as error:
-        msg = f"cannot make {partial}: {error.strerror or error}"
-        raise MachineError(msg) from error
-    return partial
-
-
-def _threshold(project: Project, weights: Path, given: float | None) -> tuple[float, str]:
+def _threshold(project: Project | None, weights: Path, given: float | None) -> tuple[float, str]:
     if given is not None:
         return given, "given by the user"
-    if project.settings.detect.min_confidence is not None:
+    if project is not None and project.settings.detect.min_confidence is not None:
         return project.settings.detect.min_confidence, "settings"
     point = weights.parent.parent / "operating_point.json"
     if point.is_file():
         document = json.loads(point.read_text(encoding="utf-8"))
         return float(document["confidence"]), f"validation slides, {document['target']}"
     return FALLBACK_CONFIDENCE, "fallback: no threshold was chosen on validation slides"
-
-
-def _write(
-    folder: Path,
-    name: str,
-    entry: ImageEntry,
-    slide: str,
-    frame: Frame,
-    seen: SlideDetections,
-    class_names: Sequence[str],
-    confidence: float,
-) -> DetectedImage:
-    found = stitch(seen.boxes.above(confidence))
-    seen.save(folder / f"{name}.npz")
-    write_geojson(folder / f"{name}.geojson", as_objects(found, f"{entry.id}|{slide}", class_names))
-    mpp = None if frame.mpp_x is None or frame.mpp_y is None else (frame.mpp_x + frame.mpp_y) / 2
-    return DetectedImage(entry.id, entry.name, len(found), len(seen.scanned), seen.tiles, name, mpp)
-
-
-def as_objects(found: Boxes, image: str, class_names: Sequence[str]) -> list[SlideObject]:
-    """Detections as QuPath objects, for a GeoJSON file that QuPath can import by itself.
-
-    Args:
-        found: stitched boxes in QuPath pixels.
-        image: what the image is known by; with the place it makes an object's id.
-        class_names: by class index.
-    """
-    objects = []
-    for k in range(len(found)):
-        x0, y0, x1, y1 = np.round(found.xyxy[k], 2).tolist()
-        name = class_names[int(found.class_index[k])]
-        objects.append(
-            SlideObject(
-                id=uuid5(_NAMESPACE, f"{image}|{name}|{(x0, y0, x1, y1)}"),
-                kind=ObjectKind.ANNOTATION,
-                outline=Outline.rectangle(x0, y0, x1, y1),
-                path_class=PathClass.parse(name).derive(PROPOSED),
-                locked=True,
-                measurements={CONFIDENCE: round(float(found.score[k]), 6)},
-                metadata={BOX: "true"},
-            )
-        )
-    return objects

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,6 @@ import shapely
 from ..detection.boxes import Boxes, Floats
 from ..detection.detector import Detector
 from ..detection.pipeline import SlideDetections, detect_slide
-from ..detection.stitch import stitch
 from ..errors import InputError
 from ..evaluation.matching import Match, match_boxes
 from ..evaluation.metrics import OperatingPoint, Score, choose_operating_point
@@ -23,6 +21,7 @@ from ..ledger.manifest import environment, sha256_of, write_json
 from ..progress import SILENT, Reporter
 from ..sync.pull import ImageAnnotations, read_annotations
 from .project import Project, spec_from
+from .weights import manifest_of
 
 THRESHOLDS = tuple(round(0.02 * k, 2) for k in range(1, 49))
 """Confidences that are tried on the validation slides; the slides are stitched anew at each."""
@@ -122,6 +121,8 @@ def evaluate(
         file, cache=project.workspace.cache, device=device, threads=project.settings.train.threads
     )
     check_classes(project, detector)
+    batch = project.settings.detect.batch or detector.fitting_batch(spec.width_px, spec.height_px)
+    workers = project.settings.detect.workers
     images = [
         (image, patient, parts[patient])
         for image in read_annotations(project.store, project.settings, reporter=reporter)
@@ -134,8 +135,16 @@ def evaluate(
         for image, patient, part in images:
             with project.open_slide(image.entry) as slide:
                 detections = detect_slide(
-                    slide, spec, detector, batch=project.settings.detect.batch, task=task
+                    slide, spec, detector, batch=batch, workers=workers, task=task
                 )
+            if not detections.is_complete:
+                x0, y0, x1, y1 = detections.unreadable[0]
+                msg = (
+                    f"slide {image.entry.name!r} is damaged at x={x0:.0f}, y={y0:.0f}, "
+                    f"{x1 - x0:.0f} x {y1 - y0:.0f} px: objects there would count as missed. Copy "
+                    "the file again from the scanner or archive."
+                )
+                raise InputError(msg)
             looked.append(_Looked(image, patient, part, detections))
     validation = [x for x in looked if x.part == "val"]
     if not any(x.image.roles.truth for x in validation):
@@ -189,18 +198,7 @@ def load_run(project: Project, weights: str | None) -> tuple[Path, dict[str, Any
             file that is not the one the manifest names.
     """
     file = project.workspace.weights_of(weights)
-    manifest_file = file.parent.parent / "manifest.json"
-    if not manifest_file.is_file():
-        msg = (
-            f"{file} has no manifest.json beside its folder, so the tiles it was trained on are not "
-            "known. Keep weights in the run folder that 'glombridge train' made."
-        )
-        raise InputError(msg)
-    manifest: dict[str, Any] = json.loads(manifest_file.read_text(encoding="utf-8"))
-    if manifest["weights"]["sha256"] != sha256_of(file):
-        msg = f"{file} is not the file its manifest.json names: the hashes differ. Train again."
-        raise InputError(msg)
-    return file, manifest
+    return file, manifest_of(file)
 
 
 def check_classes(project: Project, detector: Detector) -> None:
@@ -224,7 +222,7 @@ def truth_boxes(image: ImageAnnotations) -> Floats:
 
 
 def _match(looked: _Looked, confidence: float, min_iou: float) -> Match:
-    found = stitch(looked.detections.boxes.above(confidence))
+    found = looked.detections.stitched(confidence)
     return match_boxes(
         found, truth_boxes(looked.image), min_iou=min_iou, ignored=_unknown(found, looked.image)
     )

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
-from ..errors import InputError
+from ..errors import InputError, UsageError
 from ..frames import frame_of
 from ..ledger import Workspace
 from ..qupath import NativeStore, SlideMap, open_store
 from ..qupath.store import ImageEntry
-from ..settings import Settings
+from ..settings import PatientSource, Settings, TileSettings, parse_overlap
 from ..slides.reader import Slide
 from ..tiles.grid import TileSpec
+from ..tiles.patients import PatientTable
 from ..tiles.split import Part, patient_of
 
 
@@ -86,16 +88,55 @@ class Project:
             raise
         return slide
 
+    @cached_property
+    def patient_source(self) -> PatientSource:
+        """Where patients come from: the settings, else what ``tile --patient-from`` said last."""
+        return self.settings.patients.source or self.recorded_patient_source or "metadata"
+
+    @cached_property
+    def recorded_patient_source(self) -> PatientSource | None:
+        """Where patients came from when the newest of them were given their side of the split."""
+        source: PatientSource | None = None
+        for event in self.workspace.history.events("split"):
+            source = event.get("patient_from", source)
+        return source
+
+    def with_patients_from(self, source: PatientSource) -> Project:
+        """The same project, its patients taken from elsewhere.
+
+        Raises:
+            UsageError: the settings lack what that source needs.
+        """
+        patients = self.settings.patients
+        for needs, key, value in (
+            ("name", "pattern", patients.pattern),
+            ("csv", "file", patients.file),
+        ):
+            if source == needs and not value:
+                msg = (
+                    f"--patient-from {source} needs {key!r} in [patients] of "
+                    f"{self.workspace.settings_file}"
+                )
+                raise UsageError(msg)
+        changed = patients.model_copy(update={"source": source})
+        return replace(self, settings=self.settings.model_copy(update={"patients": changed}))
+
+    @cached_property
+    def _patient_table(self) -> PatientTable:
+        return PatientTable.read(self.store.folder / self.settings.patients.file)
+
     def patient(self, entry: ImageEntry) -> str:
         """The patient of an image, as the settings say.
 
         Raises:
             InputError: nothing says who it is.
         """
-        patients = self.settings.patients
-        if patients.source == "image":
+        patients, source = self.settings.patients, self.patient_source
+        if source == "image":
             return f"image-{entry.id}"
-        by_name = patients.source == "name"
+        if source == "csv":
+            return self._patient_table.patient_of(entry.name)
+        by_name = source == "name"
         return patient_of(
             entry.name,
             entry.metadata,
@@ -110,8 +151,31 @@ class Project:
 
     def tile_spec(self) -> TileSpec:
         """The tiles the settings ask for."""
-        tiles = self.settings.tiles
-        return TileSpec(tiles.width_px, tiles.height_px, tiles.overlap, tiles.mpp)
+        return spec_of(self.settings.tiles)
+
+
+def spec_of(tiles: TileSettings) -> TileSpec:
+    """The tiles that settings describe, sizes in micrometres made pixels.
+
+    Raises:
+        UsageError: an overlap that leaves no step between tiles.
+    """
+    unit, number = parse_overlap(tiles.overlap)
+    overlap: int | float | Literal["auto"] = "auto" if unit == "auto" else number
+    if unit == "px":
+        overlap = int(number)
+    overlap_um = number if unit == "um" else None
+    if tiles.mpp is None:
+        return TileSpec(tiles.width_px, tiles.height_px, overlap)
+    width_um = tiles.width_px * tiles.mpp if tiles.width_um is None else tiles.width_um
+    height_um = tiles.height_px * tiles.mpp if tiles.height_um is None else tiles.height_um
+    return TileSpec.in_um(
+        width_um,
+        height_um,
+        mpp=tiles.mpp,
+        overlap_um=overlap_um,
+        overlap=0 if overlap_um else overlap,
+    )
 
 
 def spec_from(manifest: Mapping[str, Any]) -> TileSpec:

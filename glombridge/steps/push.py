@@ -100,7 +100,10 @@ def withdraw(
 
 
 def _other_slides(project: Project, proposals: list[Proposals]) -> dict[int, list[str]]:
-    """Images whose slide file is not the one that was searched; one that is missing is no reason."""
+    """Images whose slide file is not the one that was searched.
+
+    Where the slide is missing, the image's name has to do; a name alone may have been changed.
+    """
     bad: dict[int, list[str]] = {}
     entries = {e.id: e for e in project.store.images()}
     for wanted in proposals:
@@ -109,6 +112,12 @@ def _other_slides(project: Project, proposals: list[Proposals]) -> dict[int, lis
             continue
         path = project.store.slide_path(entry, project.slides)
         if path is None:
+            if wanted.name and wanted.name != entry.name:
+                problem = (
+                    f"was called {wanted.name!r} when it was searched, and its slide is not there to "
+                    "tell whether it is the same. Say where the slides are with --slides OLD=NEW"
+                )
+                bad[entry.id] = [problem]
             continue
         try:
             now = fingerprint(path)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from dataclasses import dataclass
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +15,15 @@ from shapely.geometry.base import BaseGeometry
 from ..errors import GlombridgeError, InputError, PartlyDoneError
 from ..ledger import ProjectLock
 from ..objects import SlideObject
-from ..progress import SILENT, Reporter
+from ..progress import SILENT, Reporter, Task
+from ..settings import PatientSource, SplitSettings, TileSettings
 from ..sync.pull import ImageAnnotations, Pull, pull
 from ..tiles.labels import Areas, ClassMap, VisibleRule
 from ..tiles.split import Fractions, Part, split_patients
 from ..tiles.writer import DatasetResult, DatasetSettings, SlideJob, TileProgress, write_dataset
 from .project import Project
+
+_STRICTNESS: tuple[Part, ...] = ("train", "val", "test")
 
 
 @dataclass(frozen=True)
@@ -29,18 +34,27 @@ class TileResult:
     pull: Pull
     parts: dict[str, Part]
     searched: str
+    patients_from: PatientSource = "metadata"
 
     def as_dict(self) -> dict[str, Any]:
         """For ``--json``."""
+        d = self.dataset
         return {
-            "dataset": str(self.dataset.folder),
+            "dataset": str(d.folder),
             "pull": self.pull.folder.name if self.pull.folder else None,
             "patients": self.parts,
+            "patients_from": self.patients_from,
             "searched": self.searched,
-            "tiles": dict(self.dataset.tiles),
-            "objects": {part: dict(n) for part, n in self.dataset.objects.items()},
-            "not_whole_in_any_tile": {k: list(v) for k, v in self.dataset.not_whole.items()},
-            "failed": [{"image": name, "reason": why} for name, why in self.dataset.failed],
+            "tiles": dict(d.tiles),
+            "objects": {part: dict(n) for part, n in d.objects.items()},
+            "tile_px": [d.spec.width_px, d.spec.height_px],
+            "overlap_px": list(d.spec.overlap_px),
+            "mpp": d.spec.mpp,
+            "objects_whole_in_a_tile": d.objects_used - sum(map(len, d.not_whole.values())),
+            "not_whole_in_any_tile": {k: list(v) for k, v in d.not_whole.items()},
+            "slides_cut": d.cut,
+            "leak_check": None if d.leaks is None else d.leaks.as_dict(),
+            "failed": [{"image": name, "reason": why} for name, why in d.failed],
         }
 
 
@@ -48,50 +62,112 @@ def tile(
     project: Project,
     *,
     out: Path | None = None,
+    tiles: TileSettings | None = None,
+    split: SplitSettings | None = None,
+    patient_from: PatientSource | None = None,
     allow_few_patients: bool = False,
+    fresh: bool = False,
+    previews: bool = False,
+    workers: int | None = None,
     break_lock: bool = False,
     reporter: Reporter = SILENT,
 ) -> TileResult:
     """Pull the annotations, decide the split, cut the searched slides into tiles.
 
+    Slides of the newest dataset that have not changed are not cut again; where nothing has
+    changed at all, that dataset is given back.
+
+    Args:
+        project: to take annotations from.
+        out: folder of the dataset; the next one under ``glombridge/datasets`` by default.
+        tiles: how to cut, instead of the settings.
+        split: how to split, instead of the settings.
+        patient_from: where patients come from, instead of the settings; remembered by the project
+            where these say nothing.
+        allow_few_patients: accept fewer than three.
+        fresh: cut every slide, whatever is there already.
+        previews: draw a picture per slide.
+        workers: threads.
+        break_lock: take the project lock whoever holds it.
+        reporter: told about the progress.
+
     Raises:
         InputError: no annotation of a class, an unknown patient, a slide that cannot be used.
         PartlyDoneError: some slides failed; the others are in the dataset.
-        MachineError: disk full; nothing is left under a final name.
+        ProtectedError: a patient or a slide would be on two sides of the split.
+        MachineError: disk full; nothing is left under a final name, and the next call goes on.
+        UsageError: tiles or patients that cannot be.
     """
-    settings = project.settings
-    with ProjectLock(project.workspace.lock_file, break_lock=break_lock):
-        pulled = pull(project.store, project.workspace, settings, reporter=reporter)
+    if tiles is not None or split is not None:
+        changes = {
+            "tiles": tiles or project.settings.tiles,
+            "split": split or project.settings.split,
+        }
+        project = replace(project, settings=project.settings.model_copy(update=changes))
+    if patient_from is not None:
+        project = project.with_patients_from(patient_from)
+    settings, workspace = project.settings, project.workspace
+    wanted = dataset_settings(project)
+    with ProjectLock(workspace.lock_file, break_lock=break_lock):
+        pulled = pull(project.store, workspace, settings, reporter=reporter)
         images = [i for i in pulled.images if i.searched is not None]
         check_truth(project, pulled)
         patients = {i.entry.id: project.patient(i.entry) for i in images}
         parts = decide_parts(project, images, patients, allow_few=allow_few_patients)
         jobs, failed = _jobs(project, images, patients, parts)
-        folder = out or project.workspace.new_run(project.workspace.datasets, "tiles")
+        newest = None if fresh else workspace.latest_run(workspace.datasets, "tiles")
+        folder = out or workspace.new_run(workspace.datasets, "tiles")
         with reporter.task("cut tiles", len(jobs)) as task:
-
-            def on_progress(at: TileProgress) -> None:
-                task.advance(1 / max(1, at.tiles), note=f"{at.image_name} {at.tile}/{at.tiles}")
-
-            dataset = write_dataset(jobs, folder, dataset_settings(project), progress=on_progress)
-        project.workspace.history.append(
-            "tile",
-            dataset=project.workspace.relative(folder),
-            pull=pulled.folder.name if pulled.folder else None,
-            tiles=dict(dataset.tiles),
-        )
+            dataset = write_dataset(
+                jobs,
+                folder,
+                wanted,
+                previous=newest,
+                reuse=not fresh,
+                workers=workers,
+                previews=previews,
+                progress=_teller(task),
+            )
+        if dataset.folder == folder:
+            workspace.history.append(
+                "tile",
+                dataset=workspace.relative(folder),
+                pull=pulled.folder.name if pulled.folder else None,
+                tiles=dict(dataset.tiles),
+            )
     failed = [*failed, *dataset.failed]
     result = TileResult(
         dataset,
         pulled,
         {p: parts[p] for p in sorted(set(patients.values()))},
         settings.project.searched,
+        project.patient_source,
     )
     if failed:
         lines = "\n".join(f"  image {name!r}: {why}" for name, why in failed)
-        msg = f"{len(failed)} of {len(images)} slides were not cut; the others are in {folder}:\n{lines}"
+        msg = (
+            f"{len(failed)} of {len(images)} slides were not cut; the others are in "
+            f"{dataset.folder}:\n{lines}"
+        )
         raise PartlyDoneError(msg)
     return result
+
+
+def _teller(task: Task) -> Callable[[TileProgress], None]:
+    """Progress as shares of slides, with the time left for the slide in work."""
+    shares: dict[int, float] = {}
+    begun: dict[int, float] = {}
+
+    def tell(at: TileProgress) -> None:
+        share = at.tile / at.tiles if at.tiles else 1.0
+        now = time.monotonic()
+        spent = now - begun.setdefault(at.slide, now)
+        left = f", {spent * (at.tiles - at.tile) / at.tile:.0f} s left" if at.tile > 1 else ""
+        note = f"{at.image_name} ({at.slide} of {at.slides}): {at.tile}/{at.tiles}{left}"
+        task.advance(share - shares.get(at.slide, 0.0), note=note)
+        shares[at.slide] = share
+
+    return tell
 
 
 def dataset_settings(project: Project) -> DatasetSettings:
@@ -107,6 +183,8 @@ def dataset_settings(project: Project) -> DatasetSettings:
         background_ratio=settings.tiles.background_ratio,
         seed=settings.seed,
         jpeg_quality=settings.tiles.jpeg_quality,
+        task=settings.tiles.task,
+        patients_from=project.patient_source,
     )
 
 
@@ -120,9 +198,14 @@ def decide_parts(
     """Split the patients, keep every earlier decision, and put new ones on record."""
     settings = project.settings
     objects: Counter[str] = Counter()
+    stains: defaultdict[str, Counter[str]] = defaultdict(Counter)
     for image in images:
-        objects[patients[image.entry.id]] += len(image.roles.truth)
+        patient, stain = patients[image.entry.id], stain_of(project, image)
+        objects[patient] += len(image.roles.truth)
+        if stain:
+            stains[patient][stain] += len(image.roles.truth)
     known = project.parts()
+    frozen = {**_inherited(project, images, patients, known), **known}
     share = settings.split
     parts = split_patients(
         objects,
@@ -130,13 +213,48 @@ def decide_parts(
         fractions=Fractions(
             (1 - share.test) * (1 - share.val), (1 - share.test) * share.val, share.test
         ),
-        frozen=known,
+        frozen=frozen,
         allow_few=allow_few,
+        stains=stains,
     )
     new = {patient: part for patient, part in parts.items() if patient not in known}
     if new:
-        project.workspace.history.append("split", patients=new, seed=settings.seed)
+        project.workspace.history.append(
+            "split", patients=new, seed=settings.seed, patient_from=project.patient_source
+        )
     return {**known, **parts}
+
+
+def _inherited(
+    project: Project,
+    images: list[ImageAnnotations],
+    patients: dict[int, str],
+    known: dict[str, Part],
+) -> dict[str, Part]:
+    """Parts that patients get from what their images were called before.
+
+    Where patients come from may change. A slide that was in test must stay there, and with it its
+    patient; so the strictest side that any of a patient's images was on is kept.
+    """
+    before = project.recorded_patient_source
+    if before is None or before == project.patient_source:
+        return {}
+    earlier = project.with_patients_from(before)
+    found: dict[str, Part] = {}
+    for image in images:
+        try:
+            part = known.get(earlier.patient(image.entry))
+        except InputError:
+            continue  # a new image, which that source says nothing about
+        patient = patients[image.entry.id]
+        if part is not None:
+            found[patient] = max(part, found.get(patient, part), key=_STRICTNESS.index)
+    return found
+
+
+def stain_of(project: Project, image: ImageAnnotations) -> str:
+    """The stain of an image as its metadata says; empty where nothing does."""
+    return image.entry.metadata.get(project.settings.split.stain_key, "").strip()
 
 
 def check_truth(project: Project, pulled: Pull) -> None:
@@ -211,6 +329,7 @@ def _jobs(
                 objects=tuple(t.object for t in image.roles.truth),
                 areas=areas_of(image),
                 hard_negatives=image.roles.hard_negatives,
+                stain=stain_of(project, image),
             )
         )
     if not jobs:

@@ -10,7 +10,7 @@ import shapely
 from ..qupath.store import ImageEntry, ProjectStore
 from ..settings import Settings
 from .proposals import Proposals
-from .roles import regions_sha256
+from .roles import areas_sha256
 
 MPP_TOLERANCE = 0.02
 """Two pixel sizes that differ by less than this share are one."""
@@ -41,7 +41,7 @@ def problems_of(
             problems.append("is not in the project")
         else:
             problems += _numbers(wanted, settings) + _frame(wanted, entry)
-            problems += _regions(wanted, store, settings)
+            problems += _rois(wanted, store)
         if wanted.entry_id in seen:
             problems.append("is named twice in these detections")
         seen.add(wanted.entry_id)
@@ -87,10 +87,11 @@ def _frame(wanted: Proposals, entry: ImageEntry) -> list[str]:
     return problems
 
 
-def _regions(wanted: Proposals, store: ProjectStore, settings: Settings) -> list[str]:
-    if wanted.regions_sha256 is None:
+def _rois(wanted: Proposals, store: ProjectStore) -> list[str]:
+    if not wanted.roi_classes:
         return []
-    now = regions_sha256(store.read(wanted.entry_id).objects, settings)
-    if now == wanted.regions_sha256:
+    now = areas_sha256(store.read(wanted.entry_id).objects, wanted.roi_classes)
+    if now == wanted.roi_sha256:
         return []
-    return ["was searched inside annotations that have changed since. Detect again"]
+    classes = ", ".join(wanted.roi_classes)
+    return [f"was searched inside annotations ({classes}) that have changed since. Detect again"]

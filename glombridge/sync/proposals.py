@@ -42,7 +42,9 @@ class Proposals:
         scanned: what the run looked at, QuPath pixels; ``None`` = not known, so that nothing can be
             said to be no longer seen.
         size_px: width and height of the frame the boxes were found in, ``None`` = not known.
-        regions_sha256: of the project's regions that the run was restricted to, ``None`` = it was not.
+        name: of the image when it was searched, empty = not known.
+        roi_classes: classes of the annotations that said where to look, empty = everywhere.
+        roi_sha256: hash of their areas then.
     """
 
     entry_id: int
@@ -53,7 +55,9 @@ class Proposals:
     slide: str = ""
     scanned: BaseGeometry | None = None
     size_px: tuple[int, int] | None = None
-    regions_sha256: str | None = None
+    name: str = ""
+    roi_classes: tuple[str, ...] = ()
+    roi_sha256: str = ""
 
 
 @dataclass(frozen=True)

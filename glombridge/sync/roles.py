@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -171,12 +171,12 @@ def searched_area(entry: ImageEntry, roles: Roles, settings: Settings) -> BaseGe
     return shapely.box(0, 0, entry.width or 1e9, entry.height or 1e9)
 
 
-def regions_sha256(objects: Iterable[SlideObject], settings: Settings) -> str:
-    """Hash of the areas in which every object was marked, to see whether they changed since."""
+def areas_sha256(objects: Iterable[SlideObject], classes: Collection[str]) -> str:
+    """Hash of the areas of some classes, to see whether they were changed since."""
     areas = sorted(
         shapely.to_wkt(shapely.normalize(o.outline.geometry), rounding_precision=1)
         for o in objects
-        if str(o.path_class) in settings.regions and o.outline is not None and o.outline.is_area
+        if str(o.path_class) in classes and o.outline is not None and o.outline.is_area
     )
     return hashlib.sha256("\n".join(areas).encode()).hexdigest()
 

@@ -5,130 +5,259 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from collections import Counter, deque
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+import threading
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
+import imagecodecs
 import numpy as np
 import shapely
 from shapely.geometry import Polygon
 from shapely.geometry.base import BaseGeometry
 
-from ..errors import GlombridgeError, MachineError
+from ..errors import MachineError
 from ..filenames import safe_name
 from ..slides.reader import RgbArray, Slide
-from ..slides.strips import Region, read_regions
-from ..slides.tissue import tissue_mask
+from ..slides.strips import Region, read_regions, split_regions
+from ..slides.tissue import TissueMask, tissue_mask
 from .grid import Grid, TileBox, TileSpec, whole_object_check
 from .jobs import DatasetSettings, SlideJob
-from .labels import label_tiles, labelled_objects, yolo_lines
+from .labels import TileLabels, label_tiles, labelled_objects
+from .leaks import SlideLook
+from .records import SlideRecord, TileEntry
 from .selection import ChosenTile, choose_tiles
+from .yolo import yolo_lines
 
-_PENDING_TILES = 8  # bounds memory where the disk is slower than the slide
 _SLIDE_SUFFIX = re.compile(r"(?i)\.(svs|tiff?|ndpi|mrxs|scn|bif|vms|vmu|svslide|dcm|czi|isyntax)$")
 
 
 @dataclass(frozen=True)
-class SlideReport:
-    """What was cut from one slide.
+class SlideTask:
+    """One slide to cut: the job, and what was decided about all of them.
 
     Attributes:
         job: the image.
-        prefix: beginning of its file names.
-        tiles: number of tiles by kind.
-        labels: number of labels by YOLO class index.
-        objects: number of objects used, by YOLO class index.
-        slivers: number of object views painted out because a border cut them.
-        not_whole: ids of objects that are whole in no tile.
+        spec: the tiles, its overlap resolved.
+        prefix: beginning of the file names.
+        key: hash of everything that decides the tiles.
+        look: tells the slide from others.
+        annotations_sha256: of what humans marked.
     """
 
     job: SlideJob
+    spec: TileSpec
     prefix: str
-    tiles: Mapping[str, int]
-    labels: Mapping[int, int]
-    objects: Mapping[int, int]
-    slivers: int
-    not_whole: tuple[str, ...]
+    key: str
+    look: SlideLook
+    annotations_sha256: str
 
 
-def cut_slide(
-    job: SlideJob,
-    settings: DatasetSettings,
-    spec: TileSpec,
-    prefix: str,
-    folder: Path,
-    pool: ThreadPoolExecutor,
-    on_tile: Callable[[int, int], None],
-) -> SlideReport:
-    """Write the chosen tiles of one slide. On any error its files are removed again.
+@dataclass(frozen=True)
+class SlidePlan:
+    """Which tiles of a slide are cut, and what was looked at to decide it."""
+
+    grid: Grid
+    labels: list[TileLabels]
+    chosen: list[ChosenTile]
+    tissue: TissueMask
+
+
+class StoppedError(Exception):
+    """Cutting was given up because something else failed."""
+
+
+class SlideCut:
+    """The cutting of one slide, in parts that threads can share.
 
     Args:
-        job: the image.
+        task: what to cut.
         settings: of the dataset.
-        spec: the tiles, its overlap resolved.
-        prefix: beginning of the file names.
         folder: the dataset, with ``images/PART`` and ``labels/PART`` in it.
-        pool: encodes and writes while this thread reads.
-        on_tile: called with the number of tiles handed on and the number of all.
+        stop: set to give up between two tiles.
+        on_tile: called with the number of tiles done and of all, by whichever thread did it.
+    """
+
+    def __init__(
+        self,
+        task: SlideTask,
+        settings: DatasetSettings,
+        folder: Path,
+        stop: threading.Event,
+        on_tile: Callable[[int, int], None],
+    ) -> None:
+        self.task = task
+        self._settings = settings
+        self._folder = folder
+        self._stop = stop
+        self._on_tile = on_tile
+        self._counting = threading.Lock()
+        self._done = 0
+        self._slide: Slide | None = None
+        self._plan: SlidePlan | None = None
+        self.has_failed = False
+
+    def plan(self, pieces: int, max_bytes: int) -> list[list[int]]:
+        """Choose the tiles, and share them out.
+
+        Args:
+            pieces: parts wanted.
+            max_bytes: bound on the decoded pixels that cutting one part may keep.
+
+        Returns:
+            Places in the list of chosen tiles, per part.
+
+        Raises:
+            InputError: the slide cannot be read.
+        """
+        job, spec = self.task.job, self.task.spec
+        self._slide = Slide(job.slide_path, job.frame)
+        self._plan = plan_slide(self._slide, job, spec, self._settings)
+        self._max_bytes = max_bytes
+        regions = [_region(c.labels.tile) for c in self._plan.chosen]
+        if not regions:
+            self._on_tile(0, 0)
+        return split_regions(self._slide, regions, mpp=spec.mpp, pieces=pieces, max_bytes=max_bytes)
+
+    def cut(self, part: Sequence[int]) -> dict[int, TileEntry]:
+        """Write the tiles of one part.
+
+        Raises:
+            InputError: the slide cannot be read there.
+            MachineError: a file cannot be written.
+            StoppedError: it was given up.
+        """
+        slide, plan, spec = self._slide, self._plan, self.task.spec
+        if slide is None or plan is None:
+            msg = "plan() comes first"
+            raise RuntimeError(msg)
+        regions = [_region(plan.chosen[k].labels.tile) for k in part]
+        entries: dict[int, TileEntry] = {}
+        for place, rgb in read_regions(slide, regions, mpp=spec.mpp, max_bytes=self._max_bytes):
+            if self._stop.is_set() or self.has_failed:
+                raise StoppedError
+            k = part[place]
+            entries[k] = self._write(plan.chosen[k], rgb, plan.tissue.background_rgb)
+            with self._counting:
+                self._done += 1
+                self._on_tile(self._done, len(plan.chosen))
+        return entries
+
+    def record(self, entries: dict[int, TileEntry]) -> SlideRecord:
+        """What was cut, once every part is."""
+        plan, job, task = self._plan, self.task.job, self.task
+        if plan is None:
+            msg = "plan() comes first"
+            raise RuntimeError(msg)
+        class_map = self._settings.class_map
+        used = labelled_objects(job.objects, class_map, job.areas, task=self._settings.task)
+        bounds = [o.outline.bounds for o in used if o.outline is not None]
+        objects = Counter(class_map.names[class_map.index_of[str(o.path_class)]] for o in used)
+        labels = Counter(
+            class_map.names[b.class_index] for c in plan.chosen for b in c.labels.boxes
+        )
+        notes = list(job.frame.notes)
+        if self._slide is not None and self._slide.broken_levels:
+            levels = ", ".join(map(str, self._slide.broken_levels))
+            notes.append(f"pyramid level {levels} is not the image made smaller and was not read")
+        return SlideRecord(
+            task.key,
+            job.image_name,
+            job.entry_id,
+            job.patient,
+            job.part,
+            job.stain,
+            task.prefix,
+            task.look,
+            task.annotations_sha256,
+            (job.frame.width_px, job.frame.height_px),
+            (job.frame.mpp_x, job.frame.mpp_y),
+            tuple(notes),
+            len(plan.grid),
+            dict(objects),
+            dict(labels),
+            sum(len(c.labels.slivers) for c in plan.chosen),
+            tuple(str(used[i].id) for i in whole_object_check(plan.grid, bounds)),
+            tuple(entries[k] for k in range(len(plan.chosen))),
+        )
+
+    def discard(self) -> None:
+        """Remove what was written of this slide."""
+        for kind in ("images", "labels"):
+            for path in (self._folder / kind / self.task.job.part).iterdir():
+                if belongs_to(path.name, self.task.prefix):
+                    path.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Release the slide."""
+        if self._slide is not None:
+            self._slide.close()
+
+    def _write(
+        self, tile: ChosenTile, rgb: RgbArray, background_rgb: tuple[int, int, int]
+    ) -> TileEntry:
+        labels, box = tile.labels, tile.labels.tile
+        painted = paint_out(rgb, labels.painted, background_rgb)
+        image = bytes(imagecodecs.jpeg8_encode(painted, level=self._settings.jpeg_quality))
+        text = yolo_lines(labels, self._settings.task).encode()
+        entry = TileEntry(
+            f"{self.task.prefix}{_position(box, self.task.job, self.task.spec)}",
+            tile.kind,
+            box.index,
+            box.column,
+            box.row,
+            box.x_target_px,
+            box.y_target_px,
+            box.width_target_px,
+            box.height_target_px,
+            box.x_px,
+            box.y_px,
+            box.width_px,
+            box.height_px,
+            len(labels.boxes),
+            round(1 - labels.usable_share, 6),
+            len(image),
+            len(text),
+        )
+        image_path, label_path = entry.files(self._folder, self.task.job.part)
+        write_bytes(image_path, image)
+        write_bytes(label_path, text)
+        return entry
+
+
+def plan_slide(slide: Slide, job: SlideJob, spec: TileSpec, settings: DatasetSettings) -> SlidePlan:
+    """Label every tile of a slide and choose those that go into the dataset.
 
     Raises:
         InputError: the slide cannot be read.
-        MachineError: a file cannot be written.
     """
     grid = Grid.of(job.frame, spec)
-    used = labelled_objects(job.objects, settings.class_map, job.areas)
-    written: list[Path] = []
-    with Slide(job.slide_path, job.frame) as slide:
-        tissue = tissue_mask(slide)
-        chosen = choose_tiles(
-            label_tiles(grid, job.objects, settings.class_map, areas=job.areas, rule=settings.rule),
-            tissue.shares(grid.boxes_px()),
-            [o.outline.bounds for o in job.hard_negatives if o.outline is not None],
-            background_ratio=settings.background_ratio,
-            background_empty_slide=settings.background_empty_slide,
-            seed=settings.seed,
-            slide_key=f"{job.entry_id} {job.image_name}",
-        )
-        regions = [_region(c.labels.tile) for c in chosen]
-        pending: deque[Future[None]] = deque()
-        try:
-            for done, (index, rgb) in enumerate(read_regions(slide, regions, mpp=spec.mpp), 1):
-                tile = chosen[index]
-                stem = f"{prefix}{_position(tile.labels.tile, job, spec)}"
-                image = folder / "images" / job.part / f"{stem}.jpg"
-                label = folder / "labels" / job.part / f"{stem}.txt"
-                written += [image, label]
-                pending.append(
-                    pool.submit(
-                        _write_tile, image, label, rgb, tile, tissue.background_rgb, settings
-                    )
-                )
-                if len(pending) > _PENDING_TILES:
-                    pending.popleft().result()
-                on_tile(done, len(chosen))
-            while pending:
-                pending.popleft().result()
-        except GlombridgeError:
-            for future in pending:
-                future.cancel()
-                if not future.cancelled():
-                    future.exception()  # wait, or it would write after the removal
-            for path in written:
-                path.unlink(missing_ok=True)
-            raise
-    bounds = [o.outline.bounds for o in used if o.outline is not None]
-    return SlideReport(
-        job,
-        prefix,
-        Counter(c.kind for c in chosen),
-        Counter(box.class_index for c in chosen for box in c.labels.boxes),
-        Counter(settings.class_map.index_of[str(o.path_class)] for o in used),
-        sum(len(c.labels.slivers) for c in chosen),
-        tuple(str(used[i].id) for i in whole_object_check(grid, bounds)),
+    tissue = tissue_mask(slide)
+    labels = label_tiles(
+        grid,
+        job.objects,
+        settings.class_map,
+        areas=job.areas,
+        rule=settings.rule,
+        task=settings.task,
     )
+    chosen = choose_tiles(
+        labels,
+        tissue.shares(grid.boxes_px()),
+        [o.outline.bounds for o in job.hard_negatives if o.outline is not None],
+        background_ratio=settings.background_ratio,
+        background_empty_slide=settings.background_empty_slide,
+        seed=settings.seed,
+        slide_key=f"{job.entry_id} {job.image_name}",
+    )
+    return SlidePlan(grid, labels, chosen, tissue)
+
+
+def belongs_to(file_name: str, prefix: str) -> bool:
+    """Whether a tile's file is of the slide with this prefix."""
+    return file_name.rpartition("__x")[0] == prefix
 
 
 def file_prefixes(jobs: Sequence[SlideJob]) -> list[str]:
@@ -184,27 +313,10 @@ def machine_error(path: Path, error: OSError) -> MachineError:
     """The same failure, in words and with its way out."""
     msg = (
         f"cannot write {path.name!r} in {path.parent}: {error.strerror or error}. The dataset was "
-        "not published; free some space or choose another folder with --out."
+        "not published; free some space and run it again, which goes on where it stopped, or choose "
+        "another folder with --out."
     )
     return MachineError(msg)
-
-
-def _write_tile(
-    image: Path,
-    label: Path,
-    rgb: RgbArray,
-    tile: ChosenTile,
-    background_rgb: tuple[int, int, int],
-    settings: DatasetSettings,
-) -> None:
-    painted = paint_out(rgb, tile.labels.painted, background_rgb)
-    bgr = cv2.cvtColor(painted, cv2.COLOR_RGB2BGR)
-    is_done, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, settings.jpeg_quality])
-    if not is_done:
-        msg = f"OpenCV could not encode tile {image.name!r}"
-        raise MachineError(msg)
-    write_bytes(image, data.tobytes())
-    write_bytes(label, yolo_lines(tile.labels).encode())
 
 
 def _region(tile: TileBox) -> Region:

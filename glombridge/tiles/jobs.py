@@ -8,7 +8,7 @@ from pathlib import Path
 from ..frames import Frame
 from ..objects import SlideObject
 from .grid import PAPER, TileSpec
-from .labels import Areas, ClassMap, VisibleRule
+from .labels import Areas, ClassMap, Task, VisibleRule
 from .split import Part
 
 
@@ -25,6 +25,7 @@ class SlideJob:
         objects: truth objects, in QuPath px.
         areas: where the image may be learnt from.
         hard_negatives: rejected proposals; a tile that shows one whole is always kept.
+        stain: as the project says; empty where it does not.
     """
 
     entry_id: int
@@ -36,6 +37,7 @@ class SlideJob:
     objects: tuple[SlideObject, ...] = ()
     areas: Areas = field(default_factory=Areas)
     hard_negatives: tuple[SlideObject, ...] = ()
+    stain: str = ""
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,8 @@ class DatasetSettings:
         background_empty_slide: tissue tiles kept of a searched slide without any object.
         seed: chooses the background tiles.
         jpeg_quality: 1 to 100.
+        task: boxes or outlines.
+        patients_from: where the patients were taken from; stated in the leak check.
     """
 
     class_map: ClassMap
@@ -59,3 +63,5 @@ class DatasetSettings:
     background_empty_slide: int = 8
     seed: int = 0
     jpeg_quality: int = 90
+    task: Task = "detect"
+    patients_from: str = ""

@@ -1,9 +1,10 @@
-"""YOLO boxes of the objects a tile shows: pure functions, and the way back to the slide."""
+"""What the objects of a slide teach in each of its tiles: pure functions."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
 from uuid import UUID
 
 import numpy as np
@@ -11,11 +12,16 @@ import shapely
 from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
-from ..errors import InputError, UsageError
-from ..objects import PathClass, SlideObject
+from ..errors import UsageError
+from ..objects import Outline, OutlineKind, PathClass, SlideObject
+from ..provenance import BOX
 from .grid import Grid, TileBox
 
-_DECIMALS = 7  # of YOLO numbers: 0.0002 px of a 1600 px tile
+Task = Literal["detect", "segment"]
+"""What the labels are for: boxes, or outlines."""
+TASKS: tuple[Task, ...] = get_args(Task)
+
+_WHOLE_BOX = 0.999  # share of its bounds that a box fills whatever kind it is stored as
 _MOSTLY = 0.5  # share of an object's area that decides whether it counts as inside an area
 
 
@@ -111,6 +117,7 @@ class LabelBox:
         x0, y0, x1, y1: box of the visible part, in target px from the tile's left top corner.
         object_id: the object.
         visible_share: of its area.
+        area: the visible part itself, in the same px.
     """
 
     class_index: int
@@ -120,6 +127,7 @@ class LabelBox:
     y1: float
     object_id: UUID
     visible_share: float
+    area: BaseGeometry
 
 
 @dataclass(frozen=True)
@@ -142,14 +150,37 @@ class TileLabels:
     usable_share: float
 
 
+def is_only_a_box(obj: SlideObject) -> bool:
+    """Whether the outline says no more than where the object ends on four sides.
+
+    So it is for every rectangle: those a detector proposed (metadata ``glombridge.box``) and those
+    a human drew with the rectangle tool. A box that a human has since redrawn is none any more,
+    though QuPath keeps its metadata.
+    """
+    if obj.outline is None:
+        return False
+    is_flagged = obj.metadata.get(BOX, "").lower() == "true"
+    return obj.outline.kind is OutlineKind.RECTANGLE or (is_flagged and _fills_its_box(obj.outline))
+
+
 def labelled_objects(
-    objects: Iterable[SlideObject], class_map: ClassMap, areas: Areas = Areas()
+    objects: Iterable[SlideObject],
+    class_map: ClassMap,
+    areas: Areas = Areas(),
+    *,
+    task: Task = "detect",
 ) -> list[SlideObject]:
-    """The objects that are used: of a mapped class, mostly searched and not mostly ignored."""
+    """The objects that are used: of a mapped class, mostly searched and not mostly ignored.
+
+    For ``"segment"`` without those that are only boxes.
+    """
     candidates = [
         o
         for o in objects
-        if o.outline is not None and o.outline.is_area and class_map.index(o.path_class) is not None
+        if o.outline is not None
+        and o.outline.is_area
+        and class_map.index(o.path_class) is not None
+        and not (task == "segment" and is_only_a_box(o))
     ]
     if not candidates:
         return []
@@ -170,6 +201,7 @@ def label_tiles(
     *,
     areas: Areas = Areas(),
     rule: VisibleRule = VisibleRule(),
+    task: Task = "detect",
 ) -> list[TileLabels]:
     """Labels of every tile of a grid, in its order.
 
@@ -181,8 +213,11 @@ def label_tiles(
         class_map: what to detect.
         areas: where the image may be learnt from.
         rule: what becomes of objects cut by a tile's border.
+        task: for ``"segment"`` objects that are only boxes are neither object nor background.
     """
-    used = labelled_objects(objects, class_map, areas)
+    used = labelled_objects(objects, class_map, areas, task=task)
+    if task == "segment":
+        areas = _with_boxes_hidden(areas, labelled_objects(objects, class_map, areas))
     shapes = _valid_shapes(used)
     class_indices = [class_map.index_of[str(o.path_class)] for o in used]
     boxes_px = grid.boxes_px()
@@ -213,7 +248,7 @@ def label_tiles(
             TileLabels(
                 tile,
                 tuple(
-                    LabelBox(class_indices[o], *_in_tile(part, tile), used[o].id, min(1.0, share))
+                    _label(class_indices[o], used[o].id, share, part, tile)
                     for o, share, part in kept
                 ),
                 tuple(used[o].id for o, _, _ in slivers),
@@ -224,43 +259,17 @@ def label_tiles(
     return result
 
 
-def yolo_lines(labels: TileLabels) -> str:
-    """Text of a YOLO label file: ``class cx cy w h`` as shares of the tile, one line per box."""
-    width, height = labels.tile.width_target_px, labels.tile.height_target_px
-    lines = []
-    for box in labels.boxes:
-        values = (
-            (box.x0 + box.x1) / 2 / width,
-            (box.y0 + box.y1) / 2 / height,
-            (box.x1 - box.x0) / width,
-            (box.y1 - box.y0) / height,
-        )
-        lines.append(f"{box.class_index} " + " ".join(f"{v:.{_DECIMALS}f}" for v in values) + "\n")
-    return "".join(lines)
+def _fills_its_box(outline: Outline) -> bool:
+    left, top, right, bottom = outline.bounds
+    return outline.geometry.area >= _WHOLE_BOX * (right - left) * (bottom - top)
 
 
-def yolo_to_slide(text: str, tile: TileBox) -> list[tuple[int, tuple[float, float, float, float]]]:
-    """Boxes of a YOLO label file as class and left, top, right, bottom in QuPath px.
-
-    Raises:
-        InputError: a line that is not five numbers, the first a whole one.
-    """
-    found = []
-    for number, line in enumerate(text.splitlines(), 1):
-        if not line.strip():
-            continue
-        try:
-            index_text, *rest = line.split()
-            class_index = int(index_text)
-            cx, cy, width, height = (float(value) for value in rest)
-        except ValueError as error:
-            msg = f"line {number} of a YOLO label file is not 'class cx cy w h': {line!r}"
-            raise InputError(msg) from error
-        left = tile.x_px + (cx - width / 2) * tile.width_px
-        top = tile.y_px + (cy - height / 2) * tile.height_px
-        box = (left, top, left + width * tile.width_px, top + height * tile.height_px)
-        found.append((class_index, box))
-    return found
+def _with_boxes_hidden(areas: Areas, objects: Sequence[SlideObject]) -> Areas:
+    boxes = [o.outline.geometry for o in objects if o.outline is not None and is_only_a_box(o)]
+    if not boxes:
+        return areas
+    hidden = boxes if areas.ignored is None else [*boxes, shapely.make_valid(areas.ignored)]
+    return replace(areas, ignored=shapely.union_all(hidden))
 
 
 def _valid_shapes(objects: Sequence[SlideObject]) -> NDArray[np.object_]:
@@ -320,11 +329,22 @@ def _painted(
     return painted if painted.area > 0 else None
 
 
-def _in_tile(part: BaseGeometry, tile: TileBox) -> tuple[float, float, float, float]:
-    width, height = tile.width_target_px, tile.height_target_px
-    left, top, right, bottom = _geometry_in_tile(part, tile).bounds
+def _label(
+    class_index: int, object_id: UUID, share: float, part: BaseGeometry, tile: TileBox
+) -> LabelBox:
+    area = _geometry_in_tile(part, tile)
+    left, top, right, bottom = area.bounds
     # Rounding at the border must not make a YOLO number leave 0 to 1.
-    return max(0.0, left), max(0.0, top), min(float(width), right), min(float(height), bottom)
+    return LabelBox(
+        class_index,
+        max(0.0, left),
+        max(0.0, top),
+        min(float(tile.width_target_px), right),
+        min(float(tile.height_target_px), bottom),
+        object_id,
+        min(1.0, share),
+        area,
+    )
 
 
 def _geometry_in_tile(geometry: BaseGeometry, tile: TileBox) -> BaseGeometry:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
+from importlib.metadata import version
 from typing import Any
 
 import cv2
@@ -15,10 +17,11 @@ import shapely
 
 from .. import __version__
 from ..geojson_codec import dump_geojson
-from .cutting import SlideReport
 from .grid import TileSpec
 from .jobs import DatasetSettings, SlideJob
 from .labels import ClassMap
+from .leaks import LeakCheck
+from .records import SlideRecord
 from .split import PARTS
 
 FORMAT = "glombridge dataset 1"
@@ -26,53 +29,86 @@ FORMAT = "glombridge dataset 1"
 
 
 def manifest_text(
-    reports: Sequence[SlideReport],
-    fingerprints: Mapping[int, str],
+    records: Sequence[SlideRecord],
     failed: Sequence[tuple[str, str]],
     settings: DatasetSettings,
     spec: TileSpec,
+    leaks: LeakCheck,
 ) -> str:
     """Text of ``manifest.json``. It holds no time and no path, so the same input gives the same.
 
     Args:
-        reports: what was cut.
-        fingerprints: of the slide file, by entry id.
+        records: what was cut.
         failed: image name and reason of slides that could not be read.
         settings: as given.
         spec: the tiles, with the overlap that was used.
+        leaks: what comparing the slides found.
     """
     names = settings.class_map.names
     document = {
         "format": FORMAT,
         "class_names": list(names),
-        "settings": {
-            "classes": dict(settings.class_map.index_of),
-            "tile": asdict(spec),
-            "tile_overlap_px": spec.overlap_px,
-            "overlap_requested": settings.spec.overlap,
-            "visible": asdict(settings.rule),
-            "background_ratio": settings.background_ratio,
-            "background_empty_slide": settings.background_empty_slide,
-            "seed": settings.seed,
-            "jpeg_quality": settings.jpeg_quality,
-        },
+        "settings": settings_document(settings, spec),
         "versions": versions(),
         "patients": {
-            part: sorted({r.job.patient for r in reports if r.job.part == part}) for part in PARTS
+            part: sorted({r.patient for r in records if r.part == part}) for part in PARTS
         },
-        "tiles": part_tiles(reports),
-        "objects": part_objects(reports, settings.class_map),
+        "stains": {
+            part: _sums({r.stain or "unknown": 1} for r in records if r.part == part)
+            for part in PARTS
+        },
+        "leak_check": leaks.as_dict(),
+        "tiles": part_tiles(records),
+        "tile_kinds": {part: _sums(r.kinds() for r in records if r.part == part) for part in PARTS},
+        "objects": part_objects(records, settings.class_map),
         "labels": {
             part: {
-                name: sum(r.labels.get(i, 0) for r in reports if r.job.part == part)
-                for i, name in enumerate(names)
+                name: sum(r.labels.get(name, 0) for r in records if r.part == part)
+                for name in names
             }
             for part in PARTS
         },
-        "slides": [_slide_entry(report, fingerprints, names) for report in reports],
+        "slides": [_slide_entry(record) for record in records],
         "failed": [{"image": image, "reason": reason} for image, reason in failed],
     }
     return json.dumps(document, ensure_ascii=False, indent=1, sort_keys=True) + "\n"
+
+
+def settings_document(settings: DatasetSettings, spec: TileSpec) -> dict[str, Any]:
+    """Every setting that decides a tile, for a manifest and for :func:`slide_key`."""
+    return {
+        "task": settings.task,
+        "classes": dict(settings.class_map.index_of),
+        "tile": asdict(spec),
+        "tile_overlap_px": spec.overlap_px,
+        "overlap_requested": settings.spec.overlap,
+        "visible": asdict(settings.rule),
+        "background_ratio": settings.background_ratio,
+        "background_empty_slide": settings.background_empty_slide,
+        "seed": settings.seed,
+        "jpeg_quality": settings.jpeg_quality,
+    }
+
+
+def slide_key(
+    job: SlideJob, fingerprint: str, prefix: str, settings: DatasetSettings, spec: TileSpec
+) -> str:
+    """Hash of everything that decides the tiles of a slide: with the same key they are the same.
+
+    Those are the file's content, the image's frame, what humans marked, its name and side, the
+    settings, and the versions of the libraries that decode and encode.
+    """
+    frame = asdict(job.frame)
+    document = {
+        "fingerprint": fingerprint,
+        "frame": frame,
+        "annotations": annotations_hash(job),
+        "image": [job.image_name, job.entry_id, job.patient, job.part, job.stain, prefix],
+        "settings": settings_document(settings, spec),
+        "versions": versions(),
+    }
+    text = json.dumps(document, ensure_ascii=False, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def data_yaml_text(class_map: ClassMap) -> str:
@@ -92,19 +128,17 @@ def annotations_hash(job: SlideJob) -> str:
     return digest.hexdigest()
 
 
-def part_tiles(reports: Sequence[SlideReport]) -> dict[str, int]:
+def part_tiles(records: Sequence[SlideRecord]) -> dict[str, int]:
     """Tiles written per part."""
-    return {
-        part: sum(sum(r.tiles.values()) for r in reports if r.job.part == part) for part in PARTS
-    }
+    return {part: sum(len(r.tiles) for r in records if r.part == part) for part in PARTS}
 
 
-def part_objects(reports: Sequence[SlideReport], class_map: ClassMap) -> dict[str, dict[str, int]]:
+def part_objects(records: Sequence[SlideRecord], class_map: ClassMap) -> dict[str, dict[str, int]]:
     """Objects (not views of them) per part and class name."""
     return {
         part: {
-            name: sum(r.objects.get(i, 0) for r in reports if r.job.part == part)
-            for i, name in enumerate(class_map.names)
+            name: sum(r.objects.get(name, 0) for r in records if r.part == part)
+            for name in class_map.names
         }
         for part in PARTS
     }
@@ -114,31 +148,40 @@ def versions() -> dict[str, str]:
     """Versions of what decides a dataset's bytes."""
     return {
         "glombridge": __version__,
+        "imagecodecs": version("imagecodecs"),
         "numpy": np.__version__,
         "opencv": cv2.__version__,
         "openslide": openslide.__library_version__,
         "shapely": shapely.__version__,
+        "tifffile": version("tifffile"),
     }
 
 
-def _slide_entry(
-    report: SlideReport, fingerprints: Mapping[int, str], names: Sequence[str]
-) -> dict[str, Any]:
-    job = report.job
+def _sums(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    total: Counter[str] = Counter()
+    for count in counts:
+        total.update(count)
+    return dict(sorted(total.items()))
+
+
+def _slide_entry(record: SlideRecord) -> dict[str, Any]:
     return {
-        "image": job.image_name,
-        "entry_id": job.entry_id,
-        "file_prefix": report.prefix,
-        "patient": job.patient,
-        "part": job.part,
-        "slide_fingerprint": fingerprints[job.entry_id],
-        "annotations_sha256": annotations_hash(job),
-        "size_px": [job.frame.width_px, job.frame.height_px],
-        "mpp": [job.frame.mpp_x, job.frame.mpp_y],
-        "notes": list(job.frame.notes),
-        "tiles": dict(report.tiles),
-        "objects": {names[i]: n for i, n in report.objects.items()},
-        "labels": {names[i]: n for i, n in report.labels.items()},
-        "views_painted_out": report.slivers,
-        "not_whole_in_any_tile": list(report.not_whole),
+        "image": record.image_name,
+        "entry_id": record.entry_id,
+        "file_prefix": record.prefix,
+        "patient": record.patient,
+        "part": record.part,
+        "stain": record.stain,
+        "slide_fingerprint": record.look.fingerprint,
+        "annotations_sha256": record.annotations_sha256,
+        "key": record.key,
+        "size_px": record.size_px,
+        "mpp": record.mpp,
+        "notes": record.notes,
+        "grid_tiles": record.grid_tiles,
+        "tiles": record.kinds(),
+        "objects": record.objects,
+        "labels": record.labels,
+        "views_painted_out": record.slivers,
+        "not_whole_in_any_tile": record.not_whole,
     }

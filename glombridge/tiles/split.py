@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Literal, NamedTuple, get_args
 
@@ -12,6 +13,7 @@ from ..errors import InputError, ProtectedError, UsageError
 Part = Literal["train", "val", "test"]
 PARTS: tuple[Part, ...] = get_args(Part)
 
+_ALL = ""
 _FILL_ORDER: tuple[Part, ...] = ("train", "test", "val")  # who comes first when few patients exist
 
 
@@ -42,12 +44,15 @@ def split_patients(
     fractions: Fractions = Fractions(),
     frozen: Mapping[str, Part] | None = None,
     allow_few: bool = False,
+    stains: Mapping[str, Mapping[str, int]] | None = None,
 ) -> dict[str, Part]:
-    """Give every patient one part, so that the objects are shared out as asked.
+    """Give every patient one part, so that the objects, in all and of each stain, are shared out.
 
     The larger patients come first, in an order drawn from the seed, each to the part furthest
-    below its share. Frozen patients keep theirs, so a project that passes the last answer as
-    ``frozen`` never sees a patient change side. No part stays empty where there are 3 patients.
+    below its share of what this patient brings: iterative stratification (Sechidis, Tsoumakas and
+    Vlahavas 2011, "On the Stratification of Multi-label Data") with patients for examples. Frozen
+    patients keep theirs, so a project that passes the last answer as ``frozen`` never sees a
+    patient change side. No part stays empty where there are 3 patients.
 
     Args:
         patients: name to number of annotated objects.
@@ -55,6 +60,7 @@ def split_patients(
         fractions: wanted shares.
         frozen: parts decided earlier; names that are not in ``patients`` are ignored.
         allow_few: accept one or two patients; then validation, and with one also test, is empty.
+        stains: per patient, number of objects by stain.
 
     Returns:
         Part of each patient, in the order of ``patients``.
@@ -74,9 +80,11 @@ def split_patients(
             "--allow-few-patients and read no quality from the result."
         )
         raise InputError(msg)
-    # One is added so that patients without objects, who bring background, are shared out too.
-    weights = {name: max(0, count) + 1 for name, count in patients.items()}
-    filled = dict.fromkeys(PARTS, 0)
+    weights = {name: _strata(patients[name], (stains or {}).get(name, {})) for name in patients}
+    total: Counter[str] = Counter()
+    for strata in weights.values():
+        total.update(strata)
+    filled: dict[Part, Counter[str]] = {part: Counter() for part in PARTS}
     decided: dict[str, Part] = {}
     for name, part in (frozen or {}).items():
         if part not in PARTS:
@@ -84,16 +92,33 @@ def split_patients(
             raise InputError(msg)
         if name in weights:
             decided[name] = part
-            filled[part] += weights[name]
-    total = sum(weights.values())
-    wanted = {part: shares[part] / sum(fractions) * total for part in PARTS}
-    open_parts = [part for part in _FILL_ORDER if wanted[part] > 0]
-    for name in sorted(weights, key=lambda n: (-weights[n].bit_length(), _draw(seed, n))):
+            filled[part].update(weights[name])
+    open_parts = [part for part in _FILL_ORDER if shares[part] > 0]
+
+    def need(part: Part, name: str) -> float:
+        wanted = shares[part] / sum(fractions)
+        return sum(
+            (1 - filled[part][stratum] / (wanted * total[stratum])) * weight / total[stratum]
+            for stratum, weight in weights[name].items()
+        )
+
+    def order(name: str) -> tuple[int, bytes]:
+        return -weights[name][_ALL].bit_length(), _draw(seed, name)
+
+    for name in sorted(weights, key=order):
         if name not in decided:
-            part = max(open_parts, key=lambda p: 1 - filled[p] / wanted[p])
+            part = max(open_parts, key=lambda p: need(p, name))
             decided[name] = part
-            filled[part] += weights[name]
+            filled[part].update(weights[name])
     return {name: decided[name] for name in patients}
+
+
+def _strata(objects: int, by_stain: Mapping[str, int]) -> dict[str, int]:
+    # One is added so that patients without objects, who bring background, are shared out too.
+    strata = {_ALL: max(0, objects) + 1}
+    for stain, count in sorted(by_stain.items()):
+        strata[f"stain {stain}"] = max(0, count) + 1
+    return strata
 
 
 def patient_of(
@@ -138,7 +163,8 @@ def patient_of(
     msg = (
         f"image {image_name!r}: the patient is not known ({why}). "
         'Say in [patients] of the settings where it comes from: source = "metadata" with a key, "name" '
-        'with a pattern, or "image" to treat every image as a patient of its own.'
+        'with a pattern, "csv" with a file, or "image" to treat every image as a patient of its own '
+        "(also --patient-from image)."
     )
     raise InputError(msg)
 

@@ -2,34 +2,35 @@
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from uuid import uuid4
 
-from ..errors import InputError, ProtectedError
-from ..slides.reader import fingerprint
-from .cutting import SlideReport, cut_slide, file_prefixes, machine_error, write_bytes
+from ..errors import InputError, UsageError
+from .crew import cut_slides, default_workers
+from .cutting import SlideTask, file_prefixes
+from .drafts import claim_draft, is_dataset, readable_records
 from .grid import TileSpec, resolve_overlap
 from .jobs import DatasetSettings, SlideJob
-from .labels import labelled_objects
-from .manifest import FORMAT, data_yaml_text, manifest_text, part_objects, part_tiles
-from .split import PARTS, SplitItem, check_no_leaks
+from .labels import is_only_a_box, labelled_objects
+from .leaks import LeakCheck, LeakItem, SlideLook, check_leaks, look_at
+from .manifest import (
+    annotations_hash,
+    data_yaml_text,
+    manifest_text,
+    part_objects,
+    part_tiles,
+    slide_key,
+)
+from .records import SlideRecord, tiles_csv
 
 __all__ = ["DatasetResult", "DatasetSettings", "SlideJob", "TileProgress", "write_dataset"]
-
-_MOST_WORKERS = 4  # one reader feeds no more encoders than this
 
 
 @dataclass(frozen=True)
 class TileProgress:
-    """Where the writing stands; given after each tile.
+    """Where the writing stands; given after each tile, and once for a slide that has none to cut.
 
     Attributes:
         image_name: the slide in work.
@@ -56,6 +57,9 @@ class DatasetResult:
         spec: the tiles, with the overlap that was used.
         not_whole: ids of objects that are whole in no tile, by image name, entry id in brackets.
         failed: image name and reason of each slide that could not be read; it has no tiles.
+        cut: number of slides that were cut; the tiles of the others were there already.
+        leaks: what comparing patients and slides found.
+        objects_used: number of objects whose wholeness was checked.
     """
 
     folder: Path
@@ -66,6 +70,9 @@ class DatasetResult:
     spec: TileSpec
     not_whole: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     failed: tuple[tuple[str, str], ...] = ()
+    cut: int = 0
+    leaks: LeakCheck | None = None
+    objects_used: int = 0
 
 
 def write_dataset(
@@ -73,113 +80,121 @@ def write_dataset(
     folder: Path,
     settings: DatasetSettings,
     *,
+    previous: Path | None = None,
+    reuse: bool = True,
+    workers: int | None = None,
+    previews: bool = False,
     progress: Callable[[TileProgress], None] | None = None,
 ) -> DatasetResult:
     """Cut slides into an ultralytics dataset.
 
-    The files are written beside ``folder`` and renamed into place when all are there; an older
-    dataset of glombridge in that place is replaced as a whole.
+    The files are written into a folder beside ``folder`` that takes its place, in one step, when
+    all are there. What an interrupted call has finished, slide by slide, the next one for the same
+    place goes on from. Slides of ``previous``, or of the dataset that is replaced, whose pixels,
+    annotations and settings have not changed are not cut again: their files are linked, or copied
+    where the disk cannot link. Whatever was there before, and whatever the number of workers, the
+    bytes are those of a dataset cut from nothing.
+
+    Args:
+        jobs: the images.
+        folder: of the dataset.
+        settings: how to cut and choose.
+        previous: an older dataset, left as it is; given back unchanged where nothing has changed.
+        reuse: ``False`` cuts every slide, whatever is there already.
+        workers: threads; as many as there are cores by default.
+        previews: write a picture per slide of the grid, the tissue and the labels.
+        progress: told about each tile.
 
     Raises:
         InputError: no job, a class without any example, or not one slide could be read.
-        ProtectedError: a patient or slide on two sides, or ``folder`` holds something else.
-        MachineError: disk full, no permission. Nothing is left behind.
+        ProtectedError: a patient or slide on two sides, ``folder`` holds something else, or another
+            process is writing it.
+        MachineError: disk full, no permission. ``folder`` is as it was; the next call goes on.
+        UsageError: fewer than one worker.
     """
-    _check_target(folder)
+    if workers is not None and workers < 1:
+        msg = f"tiles are cut by 1 or more workers, got {workers}"
+        raise UsageError(msg)
     _check_jobs(jobs)
-    fingerprints, failures = _readable(jobs, settings)
-    ready = [job for job in jobs if job.entry_id in fingerprints]
-    _check_anything_left(ready, failures)
-    check_no_leaks(
-        SplitItem(job.image_name, job.patient, fingerprints[job.entry_id], job.part)
-        for job in ready
-    )
-    _check_examples(ready, settings)
-    spec = resolve_overlap(settings.spec, [(job.frame, _bounds(job, settings)) for job in ready])
-    prefixes = file_prefixes(ready)
-    reports: list[SlideReport] = []
-    workers = min(_MOST_WORKERS, os.cpu_count() or 1)
-    with _published_when_complete(folder) as draft, ThreadPoolExecutor(workers) as pool:
-        for number, (job, prefix) in enumerate(zip(ready, prefixes, strict=True), 1):
-
-            def on_tile(tile: int, tiles: int, name: str = job.image_name, n: int = number) -> None:
-                if progress is not None:
-                    progress(TileProgress(name, n, len(ready), tile, tiles))
-
-            try:
-                reports.append(cut_slide(job, settings, spec, prefix, draft, pool, on_tile))
-            except InputError as error:
-                failures.append((job.image_name, str(error)))
-        _check_anything_left(reports, failures)
-        text = manifest_text(reports, fingerprints, failures, settings, spec)
-        write_bytes(draft / "manifest.json", text.encode())
-        write_bytes(draft / "data.yaml", data_yaml_text(settings.class_map).encode())
+    with claim_draft(folder) as draft:
+        older = [d for d in (folder, previous) if reuse and d is not None and is_dataset(d)]
+        known = {r.key: (r, d) for d in reversed(older) for r in readable_records(d)}
+        looks, failures = _looks(jobs, settings, [r for r, _ in known.values()])
+        ready = [job for job in jobs if job.entry_id in looks]
+        _check_anything_left(ready, failures)
+        leaks = check_leaks(
+            [LeakItem(j.image_name, j.patient, j.part, looks[j.entry_id]) for j in ready],
+            patients_from=settings.patients_from,
+        )
+        _check_examples(ready, settings)
+        spec = resolve_overlap(settings.spec, [(j.frame, _bounds(j, settings)) for j in ready])
+        tasks = _tasks(ready, looks, settings, spec)
+        kept = draft.keep({task.key for task in tasks} if reuse else set())
+        for task in tasks:
+            if task.key not in kept and task.key in known:
+                record, source = known[task.key]
+                if record.is_complete(source):
+                    draft.take_over(record, source)
+                    kept[task.key] = record
+        tell = _Teller(tasks, progress)
+        for task in tasks:
+            if task.key in kept:
+                tell(task, len(kept[task.key].tiles), len(kept[task.key].tiles))
+        cut, broken = cut_slides(
+            [task for task in tasks if task.key not in kept],
+            settings,
+            draft.folder,
+            workers=workers or default_workers(),
+            on_tile=tell,
+        )
+        by_key = {r.key: r for r in (*kept.values(), *cut)}
+        records = [by_key[task.key] for task in tasks if task.key in by_key]
+        failures += [(task.job.image_name, why) for task, why in broken]
+        order = {job.image_name: k for k, job in enumerate(jobs)}
+        failures.sort(key=lambda failure: order[failure[0]])
+        _check_anything_left(records, failures)
+        if previews:
+            for task in tasks:
+                if task.key in by_key:
+                    draft.add_preview(task, settings)
+        text = manifest_text(records, failures, settings, spec, leaks).encode()
+        draft.write("manifest.json", text)
+        draft.write("data.yaml", data_yaml_text(settings.class_map).encode())
+        draft.write("tiles.csv", tiles_csv(records))
+        published = draft.publish(folder, older)
     return DatasetResult(
-        folder,
-        folder / "data.yaml",
-        folder / "manifest.json",
-        part_tiles(reports),
-        part_objects(reports, settings.class_map),
+        published,
+        published / "data.yaml",
+        published / "manifest.json",
+        part_tiles(records),
+        part_objects(records, settings.class_map),
         spec,
         {
-            f"{report.job.image_name} [{report.job.entry_id}]": report.not_whole
-            for report in reports
-            if report.not_whole
+            f"{record.image_name} [{record.entry_id}]": record.not_whole
+            for record in records
+            if record.not_whole
         },
         tuple(failures),
+        len(cut),
+        leaks,
+        sum(sum(r.objects.values()) for r in records),
     )
 
 
-@contextmanager
-def _published_when_complete(folder: Path) -> Iterator[Path]:
-    """A new folder beside ``folder`` that takes its place on success and vanishes on failure."""
-    draft = folder.parent / f".{folder.name}.{uuid4().hex[:8]}.partial"
-    try:
-        try:
-            for kind in ("images", "labels"):
-                for part in PARTS:
-                    (draft / kind / part).mkdir(parents=True)
-        except OSError as error:
-            raise machine_error(draft, error) from error
-        yield draft
-        _publish(draft, folder)
-    except BaseException:
-        shutil.rmtree(draft, ignore_errors=True)
-        raise
+class _Teller:
+    """Turns what threads say about their slides into one stream of progress."""
 
+    def __init__(
+        self, tasks: Sequence[SlideTask], progress: Callable[[TileProgress], None] | None
+    ) -> None:
+        self._place = {task.key: k for k, task in enumerate(tasks, 1)}
+        self._progress = progress
 
-def _publish(draft: Path, folder: Path) -> None:
-    old = folder.parent / f".{folder.name}.{uuid4().hex[:8]}.old"
-    try:
-        # A folder with files in it cannot be replaced in one step on any platform: the old one
-        # steps aside first, and comes back if the new one cannot take its place.
-        if folder.exists():
-            folder.rename(old)
-        try:
-            draft.rename(folder)
-        except OSError:
-            if old.exists():
-                old.rename(folder)
-            raise
-    except OSError as error:
-        raise machine_error(folder, error) from error
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def _check_target(folder: Path) -> None:
-    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
-        return
-    try:
-        manifest = json.loads((folder / "manifest.json").read_text("utf-8"))
-        is_ours = isinstance(manifest, dict) and manifest.get("format") == FORMAT
-    except (OSError, ValueError):
-        is_ours = False
-    if not is_ours:
-        msg = (
-            f"{folder} is there already and is not a dataset that glombridge wrote; it is left as "
-            "it is. Choose another folder with --out."
-        )
-        raise ProtectedError(msg)
+    def __call__(self, task: SlideTask, done: int, tiles: int) -> None:
+        if self._progress is not None:
+            place = self._place[task.key]
+            name = task.job.image_name
+            self._progress(TileProgress(name, place, len(self._place), done, tiles))
 
 
 def _check_jobs(jobs: Sequence[SlideJob]) -> None:
@@ -195,18 +210,33 @@ def _check_jobs(jobs: Sequence[SlideJob]) -> None:
         raise InputError(msg)
 
 
-def _readable(
-    jobs: Sequence[SlideJob], settings: DatasetSettings
-) -> tuple[dict[int, str], list[tuple[str, str]]]:
-    fingerprints: dict[int, str] = {}
+def _looks(
+    jobs: Sequence[SlideJob], settings: DatasetSettings, records: Sequence[SlideRecord]
+) -> tuple[dict[int, SlideLook], list[tuple[str, str]]]:
+    known = {record.look.fingerprint: record.look for record in records}
+    looks: dict[int, SlideLook] = {}
     failures: list[tuple[str, str]] = []
     for job in jobs:
         try:
             job.frame.target_scale(settings.spec.mpp)
-            fingerprints[job.entry_id] = fingerprint(job.slide_path)
+            looks[job.entry_id] = look_at(job.slide_path, known)
         except InputError as error:
             failures.append((job.image_name, str(error)))
-    return fingerprints, failures
+    return looks, failures
+
+
+def _tasks(
+    jobs: Sequence[SlideJob],
+    looks: Mapping[int, SlideLook],
+    settings: DatasetSettings,
+    spec: TileSpec,
+) -> list[SlideTask]:
+    tasks = []
+    for job, prefix in zip(jobs, file_prefixes(jobs), strict=True):
+        look = looks[job.entry_id]
+        key = slide_key(job, look.fingerprint, prefix, settings, spec)
+        tasks.append(SlideTask(job, spec, prefix, key, look, annotations_hash(job)))
+    return tasks
 
 
 def _check_anything_left(left: Sequence[object], failures: Sequence[tuple[str, str]]) -> None:
@@ -221,19 +251,22 @@ def _check_examples(jobs: Sequence[SlideJob], settings: DatasetSettings) -> None
     found = {
         class_map.index(o.path_class)
         for job in jobs
-        for o in labelled_objects(job.objects, class_map, job.areas)
+        for o in labelled_objects(job.objects, class_map, job.areas, task=settings.task)
     }
     missing = [name for i, name in enumerate(class_map.names) if i not in found]
     if missing:
-        seen = sorted({str(o.path_class) for job in jobs for o in job.objects if o.path_class})
+        there = sorted({str(o.path_class) for job in jobs for o in job.objects if o.path_class})
+        seen = ", ".join(map(repr, there)) or "none"
+        only_boxes = sum(is_only_a_box(o) for job in jobs for o in job.objects)
+        if settings.task == "segment" and only_boxes:
+            seen += f"; {only_boxes} of the objects are only boxes, which train no segmentation"
         msg = (
             f"no image has an object of class {', '.join(map(repr, missing))} in a searched area. "
-            f"Classes that were found: {', '.join(map(repr, seen)) or 'none'}. Mark some, or "
-            "change the classes in the settings."
+            f"Classes that were found: {seen}. Mark some, or change the classes in the settings."
         )
         raise InputError(msg)
 
 
 def _bounds(job: SlideJob, settings: DatasetSettings) -> list[tuple[float, float, float, float]]:
-    used = labelled_objects(job.objects, settings.class_map, job.areas)
+    used = labelled_objects(job.objects, settings.class_map, job.areas, task=settings.task)
     return [o.outline.bounds for o in used if o.outline is not None]

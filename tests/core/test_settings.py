@@ -16,6 +16,7 @@ from glombridge.settings import (
     TileSettings,
     TrainSettings,
     load_settings,
+    parse_overlap,
     render_settings,
 )
 
@@ -114,3 +115,45 @@ def test_class_names_match_whole_names(name: str, index: int | None) -> None:
     )
     assert settings.class_index(PathClass.parse(name)) == index
     assert settings.class_index(None) is None
+
+
+@pytest.mark.parametrize(
+    ("value", "meaning"),
+    [
+        ("auto", ("auto", 0.0)),
+        (0.25, ("share", 0.25)),
+        ("1/3", ("share", 1 / 3)),
+        (".5", ("share", 0.5)),
+        ("400px", ("px", 400)),
+        ("400 px", ("px", 400)),
+        ("200 um", ("um", 200)),
+        ("12.5 µm", ("um", 12.5)),
+    ],
+)
+def test_overlaps_mean_what_they_say(value: float | str, meaning: tuple[str, float]) -> None:
+    assert parse_overlap(value) == meaning
+
+
+@pytest.mark.parametrize("value", [1.0, -0.1, "1.5", "4/3", "much", "-4 px", "3.5 px", "1/0", ""])
+def test_overlaps_that_mean_nothing(value: float | str) -> None:
+    with pytest.raises(ValueError, match="an overlap is a share from 0 to below 1"):
+        parse_overlap(value)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("[tiles]\nwidth_um = 500.0\n", "given together"),
+        ("[tiles]\nmpp = 0\n", "tiles.mpp"),
+        ('[patients]\nsource = "csv"\n', "needs patients.file"),
+    ],
+)
+def test_settings_that_do_not_fit_together(tmp_path: Path, text: str, says: str) -> None:
+    with pytest.raises(InputError, match=says):
+        load_settings(written(tmp_path, text))
+
+
+def test_sizes_in_micrometres_are_read_back(tmp_path: Path) -> None:
+    tiles = TileSettings(width_um=800, height_um=600, overlap="200 um", task="segment")
+    settings = Settings(tiles=tiles, patients=PatientSettings(source="csv", file="p.csv"))
+    assert load_settings(written(tmp_path, render_settings(settings))) == settings

@@ -17,7 +17,7 @@ from glombridge.evaluation.metrics import Score, choose_operating_point
 def found(*rows: tuple[float, float, float, float, float]) -> Boxes:
     t = np.array(rows, float).reshape(-1, 5)
     n = len(t)
-    return Boxes(t[:, :4], t[:, 4], np.zeros(n, np.int64), np.zeros(n, bool))
+    return Boxes(t[:, :4], t[:, 4], np.zeros(n, np.int64))
 
 
 def truth(*rows: tuple[float, float, float, float]) -> np.ndarray:

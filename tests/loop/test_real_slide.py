@@ -23,7 +23,7 @@ from glombridge.steps.init import init
 from glombridge.steps.project import Project
 from glombridge.steps.tile import tile
 from glombridge.tiles.grid import Grid
-from glombridge.tiles.labels import yolo_to_slide
+from glombridge.tiles.yolo import yolo_to_slide
 
 BOXES = [(300.0, 400.0, 700.0, 820.0), (1500.0, 2000.0, 1900.0, 2400.0)]
 

@@ -7,12 +7,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
+import numpy as np
 import pytest
 
 from glombridge.cli import main
 from glombridge.ledger import running_qupath
-from glombridge.objects import PathClass, SlideObject
+from glombridge.objects import Outline, PathClass, SlideObject
 from glombridge.qupath import HierarchyEdit, NativeStore
 from glombridge.steps.history import history
 from glombridge.steps.mark import mark
@@ -268,3 +270,71 @@ def test_images_of_test_patients_get_no_proposals(
     assert images[0] in said
     assert files(project / "data") == before
     assert run_json(capsys, "push", project, "--include-test")["images"][0]["name"] == images[0]
+
+
+def test_a_run_inside_regions_withdraws_only_there(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = NativeStore.open(project)
+    image = max({i for i, _ in proposals(project)}, key=lambda i: len(store.read(i).objects))
+    entry = store.entry(image)
+    middle = float(
+        np.median([o.outline.bounds[0] for i, o in proposals(project) if i == image and o.outline])
+    )
+    before = {o.id: o for i, o in proposals(project) if i == image}
+    region = f"0,0,{middle:.0f},{entry.height}"
+    arguments = ("--image", entry.name, "--region", region, "--min-confidence", 1)
+    assert run_json(capsys, "detect", project, *arguments)["found"] == 0
+    shown(capsys, "push", project)
+    left = {o.id for i, o in proposals(project) if i == image}
+    # What the tiles show beyond the region was not asked for.
+    beyond = {i for i, o in before.items() if o.outline and o.outline.bounds[0] > middle}
+    assert beyond <= left < before.keys()
+
+
+def test_annotations_that_changed_since_they_said_where_to_look(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image, obj = proposals(project)[0]
+    area = replace(
+        obj,
+        id=UUID(int=5),
+        outline=Outline.rectangle(0, 0, 3000, 3000),
+        path_class=PathClass(("Cortex",)),
+        metadata={},
+        measurements={},
+    )
+    store = NativeStore.open(project)
+    edit = HierarchyEdit(add=(area,))
+    kept = project.parent / "kept"
+    store.write(image, edit, expected=store.stamp(image), snapshot_folder=kept)
+    shown(capsys, "detect", project, "--roi", "Cortex")
+    dry = run_json(capsys, "push", project, "--dry-run")
+    assert [i["id"] for i in dry["images"]] == [image]
+    human_saves(project, image, [replace(area, outline=Outline.rectangle(0, 0, 2000, 3000))])
+    assert "inside annotations (Cortex) that have changed" in shown(capsys, "push", project, code=3)
+
+
+def test_an_image_of_another_name_whose_slide_is_gone_is_named(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    opened = Project.open(project)
+    entry = opened.store.entry(proposals(project)[0][0])
+    text = opened.store.project_file.read_text("utf-8")
+    renamed = text.replace(f'"imageName": "{entry.name}"', '"imageName": "renamed.tif"')
+    assert renamed != text
+    opened.store.project_file.write_text(renamed, "utf-8")
+    run_json(capsys, "push", project, "--dry-run")  # the slide tells that it is the same
+    opened.slide_path(entry).unlink()
+    said = shown(capsys, "push", project, "--dry-run", code=3)
+    assert f"was called {entry.name!r}" in said
+
+
+def test_detections_of_slide_files_are_not_pushed_by_their_numbers(
+    project: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    opened = Project.open(project)
+    slide = opened.slide_path(opened.store.images()[-1])
+    weights = project / "glombridge" / "runs" / "train-001" / "weights" / "best.pt"
+    shown(capsys, "detect", slide, "--weights", weights, "--out", tmp_path / "out")
+    assert "made from slide files" in shown(capsys, "push", project, tmp_path / "out", code=3)

@@ -79,7 +79,7 @@ def test_transparent_pixels_become_white(monkeypatch, pyramid):
     half = np.zeros((10, 10, 4), np.uint8)
     half[..., 3] = 128
     half[0, 0] = (10, 20, 30, 255)
-    with Slide(pyramid) as slide:
+    with Slide(pyramid, direct=False) as slide:
         monkeypatch.setattr(
             type(slide._slide), "read_region", lambda *_: Image.fromarray(half, "RGBA")
         )

@@ -210,8 +210,10 @@ BAD = [
         id="other-resolution",
     ),
     pytest.param(
-        lambda p: replace(proposals(p.first, BOX), regions_sha256="of regions since redrawn"),
-        "annotations that have changed",
+        lambda p: replace(
+            proposals(p.first, BOX), roi_classes=("Cortex",), roi_sha256="of a cortex since redrawn"
+        ),
+        r"\(Cortex\) that have changed",
         id="changed-annotations",
     ),
 ]

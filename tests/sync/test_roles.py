@@ -10,7 +10,7 @@ from small_project import annotation
 
 from glombridge.objects import ObjectKind
 from glombridge.settings import Settings
-from glombridge.sync.roles import assign_roles, regions_sha256
+from glombridge.sync.roles import areas_sha256, assign_roles
 
 BOX = (1000.0, 1000.0, 1400.0, 1400.0)
 
@@ -70,12 +70,13 @@ def test_a_judged_detection_is_truth_only_if_we_pushed_it(
 def test_the_hash_of_regions_changes_with_their_area_only() -> None:
     region = annotation("Region*", BOX)
     other = annotation("Region*", (0.0, 0.0, 50.0, 50.0))
-    settings = Settings()
+    larger = annotation("Region*", (1000.0, 1000.0, 1400.0, 1401.0))
+    of_class = ["Region*"]
     hashes = [
-        regions_sha256([region, other], settings),
-        regions_sha256([other, replace(region, name="x"), annotation("Glomerulus", BOX)], settings),
-        regions_sha256([region], settings),
-        regions_sha256([other, annotation("Region*", (1000.0, 1000.0, 1400.0, 1401.0))], settings),
+        areas_sha256([region, other], of_class),
+        areas_sha256([other, replace(region, name="x"), annotation("Glomerulus", BOX)], of_class),
+        areas_sha256([region], of_class),
+        areas_sha256([other, larger], of_class),
     ]
     assert hashes[0] == hashes[1]
     assert len(set(hashes)) == 3

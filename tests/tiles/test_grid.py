@@ -199,3 +199,62 @@ def test_a_grid_is_a_sequence():
     assert grid[-1] == grid[8]
     with pytest.raises(IndexError):
         grid[9]
+
+
+@settings(max_examples=2000, deadline=None)
+@given(
+    st.integers(1, 60_000),
+    st.integers(1, 60_000),
+    st.integers(1, 2000),
+    st.integers(1, 2000),
+    st.one_of(st.floats(0, 0.95), st.integers(0, 1999), st.just("1/3")),
+)
+def test_thousands_of_sizes_against_counting_by_hand(width, height, w, h, overlap):
+    """Positions one by one, as a person would lay them."""
+    overlap = 1 / 3 if overlap == "1/3" else overlap
+    try:
+        spec = TileSpec(w, h, overlap)
+    except UsageError:
+        return
+    grid = Grid.of(Frame("a", width, height), spec)
+    laid = []
+    for length, tile, stride in zip((width, height), (w, h), spec.stride_px, strict=True):
+        starts = [0]
+        while starts[-1] + tile < length:
+            starts.append(min(starts[-1] + stride, length - tile))
+        laid.append(starts)
+    assert list(grid.x_starts) == laid[0]
+    assert list(grid.y_starts) == laid[1]
+    assert len(grid) == closed_form(width, w, spec.stride_px[0]) * closed_form(
+        height, h, spec.stride_px[1]
+    )
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.integers(1, 40_000),
+    st.integers(1, 40_000),
+    st.integers(20, 2000),
+    st.floats(0, 0.9),
+    st.sampled_from([None, 0.25, 0.5, 0.77, 2.0]),
+    st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=1, max_size=20),
+)
+def test_every_annotated_point_lies_in_a_tile(width, height, tile, overlap, mpp, points):
+    grid = Grid.of(Frame("a", width, height, 0.5, 0.5), TileSpec(tile, tile, overlap, mpp))
+    for share_x, share_y in points:
+        for share, length, starts, scale in (
+            (share_x, width, grid.x_starts, grid.scale_x),
+            (share_y, height, grid.y_starts, grid.scale_y),
+        ):
+            at = share * length * scale
+            assert any(start - 1e-6 <= at <= start + tile + 1e-6 for start in starts)
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.integers(1, 120_000), st.integers(1, 120_000))
+def test_the_papers_preset_has_its_closed_form(width, height):
+    """Stride 1066 and 800 px: one third of 1600 and 1200 px of overlap, rounded up to 534 and 400."""
+    grid = Grid.of(Frame("a", width, height), PAPER)
+    columns = 1 if width <= 1600 else math.ceil((width - 1600) / 1066) + 1
+    rows = 1 if height <= 1200 else math.ceil((height - 1200) / 800) + 1
+    assert len(grid) == columns * rows

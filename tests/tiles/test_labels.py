@@ -22,9 +22,8 @@ from glombridge.tiles.labels import (
     VisibleRule,
     label_tiles,
     labelled_objects,
-    yolo_lines,
-    yolo_to_slide,
 )
+from glombridge.tiles.yolo import yolo_lines, yolo_to_slide
 
 TPATH = Path(__file__).parent.parent / "data" / "geojson" / "tpath"
 GLOM = ClassMap.of(["Glomerulus"])

@@ -123,3 +123,51 @@ def test_leaks_are_refused():
         check_no_leaks([*fine, SplitItem("c", "p", "f3", "test")])
     with pytest.raises(ProtectedError, match="same slide file"):
         check_no_leaks([*fine, SplitItem("c", "q", "f1", "val")])
+
+
+# ---- stains
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.integers(5, 40), st.sampled_from(["PAS", "H&E", "silver"])),
+        min_size=60,
+        max_size=90,
+    ),
+    st.integers(0, 9),
+)
+def test_each_stain_is_shared_out_as_the_whole(found, seed):
+    patients = {f"p{i}": n for i, (n, _) in enumerate(found)}
+    stains = {f"p{i}": {stain: n} for i, (n, stain) in enumerate(found)}
+    split = split_patients(patients, seed=seed, stains=stains)
+    largest = max(patients.values())
+    for stain in ("PAS", "H&E", "silver"):
+        total = sum(n for n, s in found if s == stain)
+        for part, share in zip(PARTS, Fractions(), strict=True):
+            got = sum(stains[name].get(stain, 0) for name in patients if split[name] == part)
+            assert abs(got - share * total) <= 2 * largest + 0.06 * total
+
+
+def test_without_regard_to_stain_a_rare_one_may_miss_a_part():
+    """What stratifying is for: three patients of a rare stain go to three parts."""
+    patients = {f"p{i}": 20 for i in range(30)}
+    stains = {name: {"PAS": 20} for name in patients}
+    for name in ("p3", "p11", "p17"):
+        stains[name] = {"silver": 20}
+    for seed in range(8):
+        split = split_patients(patients, seed=seed, stains=stains)
+        assert {split[name] for name in ("p3", "p11", "p17")} == set(PARTS)
+    assert any(
+        {split_patients(patients, seed=seed)[name] for name in ("p3", "p11", "p17")} != set(PARTS)
+        for seed in range(8)
+    )
+
+
+@given(counts, counts, st.integers(0, 5))
+def test_stains_do_not_move_anybody_either(first, later, seed):
+    before = split_patients(first, seed=seed, stains={n: {"PAS": c} for n, c in first.items()})
+    everyone = {**first, **later}
+    stains = {name: {"H&E": count} for name, count in everyone.items()}
+    after = split_patients(everyone, seed=seed + 1, frozen=before, stains=stains)
+    assert {name: after[name] for name in first} == before

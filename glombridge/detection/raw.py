@@ -1,0 +1,172 @@
+"""What a model saw on one slide, before stitching: in memory, and as a Parquet file."""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import shapely
+from shapely.geometry.base import BaseGeometry
+
+from ..errors import DamagedFileError
+from ..qupath.saving import atomic_write
+from .boxes import Boxes, Floats
+from .stitch import DEFAULT_METHOD, stitch
+
+_FORMAT = 1
+_KEY = "glombridge"
+_SIDES = ("left", "top", "right", "bottom")
+
+
+@dataclass(frozen=True)
+class SlideDetections:
+    """What a model saw on one slide, before stitching and at every confidence.
+
+    Attributes:
+        boxes: of all tiles, QuPath pixels, down to the detector's lowest confidence; their
+            ``tiles`` are ``scanned``.
+        scanned: (N, 4) tiles that were shown to the model, QuPath pixels.
+        tiles: number of tiles in the whole grid.
+        width_px, height_px: size of the image in QuPath pixels.
+        unreadable: (M, 4) tiles that should have been shown, but that the file could not give.
+        region: where was looked, ``None`` = everywhere.
+    """
+
+    boxes: Boxes
+    scanned: Floats
+    tiles: int
+    width_px: int
+    height_px: int
+    unreadable: Floats = field(default_factory=lambda: np.zeros((0, 4)))
+    region: BaseGeometry | None = None
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether everything that should have been shown was shown."""
+        return not len(self.unreadable)
+
+    @property
+    def scanned_area(self) -> BaseGeometry:
+        """Where an object would have been found: the tiles shown, QuPath pixels.
+
+        Tiles that could not be read are left out, also where a neighbour overlaps them: an object
+        there may have been seen by nobody whole.
+        """
+        if not len(self.scanned):
+            return shapely.Polygon()
+        area = shapely.union_all(shapely.box(*self.scanned.T))
+        area = area.intersection(shapely.box(0, 0, self.width_px, self.height_px))
+        if self.region is not None:
+            area = area.intersection(self.region)
+        if len(self.unreadable):
+            area = area.difference(shapely.union_all(shapely.box(*self.unreadable.T)))
+        # Shapes that only touch leave points and lines behind, which cover nothing.
+        parts = [p for p in shapely.get_parts(area) if p.geom_type.endswith("Polygon")]
+        return shapely.union_all(parts) if parts else shapely.Polygon()
+
+    def stitched(self, confidence: float, method: str = DEFAULT_METHOD) -> Boxes:
+        """One box per object among the boxes that score at least ``confidence``."""
+        return stitch(self.boxes.above(confidence), method)
+
+    def save(self, path: Path) -> None:
+        """Write as Parquet: a row per box, and in the file's metadata what else there is.
+
+        The same content gives the same bytes. The file is complete or not there.
+
+        Raises:
+            MachineError: disk full, no permission.
+        """
+        import polars as pl
+
+        b = self.boxes
+        columns: dict[str, Any] = {
+            side: b.xyxy[:, k].astype(np.float32) for k, side in enumerate(_SIDES)
+        }
+        columns |= {
+            "score": b.score.astype(np.float32),
+            "class": b.class_index.astype(np.uint16),
+            "tile": b.tile.astype(np.uint32),
+        }
+        columns |= {f"cut_{side}": b.cut_sides[:, k] for k, side in enumerate(_SIDES)}
+        if b.score_sd is not None:
+            columns["score_sd"] = b.score_sd.astype(np.float32)
+        about = {
+            "format": _FORMAT,
+            "width_px": self.width_px,
+            "height_px": self.height_px,
+            "grid_tiles": self.tiles,
+            "scanned": _packed(self.scanned),
+            "unreadable": _packed(self.unreadable),
+            "region": None if self.region is None else self.region.wkt,
+        }
+        buffer = io.BytesIO()
+        pl.DataFrame(columns).write_parquet(
+            buffer,
+            compression="zstd",
+            statistics=False,
+            metadata={_KEY: json.dumps(about, separators=(",", ":"))},
+        )
+        atomic_write(path, buffer.getvalue())
+
+    @classmethod
+    def load(cls, path: Path) -> SlideDetections:
+        """Read what :meth:`save` wrote.
+
+        Raises:
+            DamagedFileError: it is something else.
+        """
+        import polars as pl
+
+        try:
+            about = json.loads(pl.read_parquet_metadata(path)[_KEY])
+            if about["format"] != _FORMAT:
+                msg = f"format {about['format']} is not known"
+                raise ValueError(msg)
+            table = pl.read_parquet(path)
+            scanned = _unpacked(about["scanned"])
+            boxes = Boxes(
+                np.column_stack([table[s].to_numpy().astype(np.float64) for s in _SIDES]),
+                table["score"].to_numpy().astype(np.float64),
+                table["class"].to_numpy().astype(np.int64),
+                np.column_stack([table[f"cut_{s}"].to_numpy() for s in _SIDES]),
+                table["tile"].to_numpy().astype(np.int64),
+                scanned,
+                table["score_sd"].to_numpy().astype(np.float64)
+                if "score_sd" in table.columns
+                else None,
+            )
+            return cls(
+                boxes,
+                scanned,
+                int(about["grid_tiles"]),
+                int(about["width_px"]),
+                int(about["height_px"]),
+                _unpacked(about["unreadable"]),
+                None if about["region"] is None else shapely.from_wkt(about["region"]),
+            )
+        except (OSError, ValueError, KeyError, TypeError, pl.exceptions.PolarsError) as error:
+            msg = f"{path} does not hold the boxes of a slide: {error}. Run 'glombridge detect' again."
+            raise DamagedFileError(msg) from error
+
+
+def _packed(tiles: Floats) -> dict[str, Any]:
+    """Tiles of a grid: where its columns and rows begin and end, and which of them each tile is."""
+    packed: dict[str, Any] = {}
+    for axis, k in (("x", 0), ("y", 1)):
+        begin, first, number = np.unique(tiles[:, k], return_index=True, return_inverse=True)
+        packed[axis] = np.column_stack([begin, tiles[first, k + 2]]).tolist()
+        packed[f"{axis}_of_tile"] = number.tolist()
+    return packed
+
+
+def _unpacked(packed: dict[str, Any]) -> Floats:
+    sides = []
+    for axis in ("x", "y"):
+        ends = np.array(packed[axis], float).reshape(-1, 2)
+        sides.append(ends[np.array(packed[f"{axis}_of_tile"], np.int64)])
+    (left, right), (top, bottom) = sides[0].T, sides[1].T
+    return np.column_stack([left, top, right, bottom])

@@ -1,0 +1,39 @@
+"""Trained weights and the manifest of the run that made them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from ..errors import DamagedFileError, InputError
+from ..ledger.manifest import sha256_of
+
+
+def manifest_of(file: Path) -> dict[str, Any]:
+    """The manifest of the run that made a weights file.
+
+    Raises:
+        InputError: there is none, so that nobody knows the tiles, or it names another file.
+    """
+    path = file.parent.parent / "manifest.json"
+    if not file.is_file():
+        msg = f"no weights file {file}"
+        raise InputError(msg)
+    if not path.is_file():
+        msg = (
+            f"{file} has no manifest.json beside its folder, so the tiles it was trained on are not "
+            "known. Keep weights in the run folder that 'glombridge train' made."
+        )
+        raise InputError(msg)
+    try:
+        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        expected = manifest["weights"]["sha256"]
+        _ = manifest["tiles"]["width_px"], manifest["run"]
+    except (KeyError, TypeError, ValueError) as error:
+        msg = f"{path} is not the manifest of a training run: {error!r}. Train again."
+        raise DamagedFileError(msg) from error
+    if expected != sha256_of(file):
+        msg = f"{file} is not the file its manifest.json names: the hashes differ. Train again."
+        raise InputError(msg)
+    return manifest

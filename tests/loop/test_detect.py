@@ -1,0 +1,676 @@
+"""``detect`` as a user runs it: inputs, threads, devices, interruptions, bad input."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import numpy as np
+import pytest
+import shapely
+import tifffile
+
+from glombridge.cli import main
+from glombridge.detection.detector import Detector
+from glombridge.detection.raw import SlideDetections
+from glombridge.errors import MachineError
+from glombridge.objects import ObjectKind, Outline, PathClass, SlideObject
+from glombridge.qupath import HierarchyEdit, NativeStore
+from glombridge.slides.reader import Slide
+
+
+def run(*arguments: object) -> int:
+    return int(main([str(a) for a in arguments]))
+
+
+def detected(capsys: pytest.CaptureFixture[str], *arguments: object, code: int = 0) -> Any:
+    capsys.readouterr()
+    assert run("detect", *arguments, "--json") == code, capsys.readouterr().err
+    out = capsys.readouterr().out
+    return json.loads(out) if out else None
+
+
+def contents(folder: Path) -> dict[str, Any]:
+    """The bytes of every file of a run; of the manifest all but when and under which name."""
+    found: dict[str, Any] = {}
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        if path.name == "manifest.json":
+            document = json.loads(path.read_text("utf-8"))
+            found[path.name] = {k: v for k, v in document.items() if k not in ("finished", "run")}
+        else:
+            found[str(path.relative_to(folder))] = path.read_bytes()
+    return found
+
+
+def weights_of(project: Path) -> Path:
+    return project / "glombridge" / "runs" / "train-001" / "weights" / "best.pt"
+
+
+def entries_of(project: Path) -> dict[str, Any]:
+    return {e.name: e for e in NativeStore.open(project).images()}
+
+
+def slides_of(project: Path) -> list[Path]:
+    return sorted((project.parent / "slides").glob("*.tif"))
+
+
+@pytest.fixture
+def detector(project: Path, tmp_path: Path) -> Detector:
+    return Detector(weights_of(project), cache=tmp_path / "cache", device="cpu", threads=2)
+
+
+def tiles_of(slide: Path, width: int, height: int, n: int = 12) -> np.ndarray:
+    with Slide(slide) as opened:
+        step = (opened.frame.width_px - 1500) / n
+        places = [(500 + k * step, 300 + 90 * (k % 5)) for k in range(n)]
+        return np.stack([opened.read_region(x, y, width, height, mpp=6.0) for x, y in places])
+
+
+# The model itself.
+
+
+@pytest.mark.parametrize("size", [(128, 128), (100, 100), (150, 120)], ids=str)
+def test_the_network_called_directly_sees_what_predict_sees(
+    project: Path, detector: Detector, size: tuple[int, int]
+) -> None:
+    import ultralytics
+
+    width, height = size
+    tiles = tiles_of(slides_of(project)[0], width, height)
+    model = ultralytics.YOLO(str(weights_of(project)))
+    results = model.predict(
+        [np.ascontiguousarray(t[..., ::-1]) for t in tiles],
+        imgsz=(-(-height // 32) * 32, -(-width // 32) * 32),
+        conf=0.01,
+        iou=0.6,
+        max_det=300,
+        device="cpu",
+        verbose=False,
+    )
+    seen = detector(tiles)
+    assert sum(len(s.score) for s in seen) > 20
+    for ours, theirs in zip(seen, results, strict=True):
+        assert len(ours.score) == len(theirs.boxes)
+        assert ours.xyxy == pytest.approx(theirs.boxes.xyxy.numpy(), abs=0.1)
+        assert ours.score == pytest.approx(theirs.boxes.conf.numpy(), abs=1e-5)
+
+
+def test_batches_of_1_4_and_16_agree(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One to one with IoU >= 0.99 and scores within 0.001; at the threshold either may keep one."""
+    runs = {
+        n: detected(capsys, project, "--include-test", "--batch", n, "--min-confidence", 0.2)
+        for n in (1, 4, 16)
+    }
+    for image in runs[1]["images"]:
+        one = SlideDetections.load(Path(runs[1]["folder"]) / f"{image['file']}.parquet")
+        first = one.stitched(0.2)
+        for n in (4, 16):
+            path = Path(runs[n]["folder"]) / f"{image['file']}.parquet"
+            other = SlideDetections.load(path).stitched(0.2)
+            boxes_a, boxes_b = shapely.box(*first.xyxy.T), shapely.box(*other.xyxy.T)
+            partners = []
+            for k, box in enumerate(boxes_a):
+                iou = shapely.area(shapely.intersection(box, boxes_b)) / shapely.area(
+                    shapely.union(box, boxes_b)
+                )
+                best = int(iou.argmax())
+                if first.score[k] > 0.201:
+                    assert iou[best] >= 0.99
+                    assert abs(first.score[k] - other.score[best]) <= 0.001
+                partners.append(best)
+            assert max(Counter(partners).values(), default=1) == 1
+
+
+def test_out_of_memory_halves_the_batch_and_goes_on(detector: Detector) -> None:
+    """No GPU to fill here: the network is made to refuse more than three tiles."""
+    tiles = np.random.default_rng(0).integers(0, 255, (11, 96, 96, 3), np.uint8)
+    expected = detector(tiles)
+    net, sizes = detector._net, []
+
+    def small(batch: Any) -> Any:
+        sizes.append(len(batch))
+        if len(batch) > 3:
+            msg = "CUDA out of memory. Tried to allocate 2.00 GiB"
+            raise RuntimeError(msg)
+        return net(batch)
+
+    detector._net = small
+    seen = detector(tiles)
+    assert sizes[:3] == [11, 5, 2]
+    assert set(sizes[2:]) == {2}
+    assert detector.batch_limit == 2
+    for a, b in zip(seen, expected, strict=True):
+        assert a.xyxy == pytest.approx(b.xyxy, abs=1e-3)
+
+    def nothing(batch: Any) -> Any:
+        msg = "CUDA out of memory"
+        raise RuntimeError(msg)
+
+    detector._net = nothing
+    with pytest.raises(MachineError, match="single tile of 96 x 96 px"):
+        detector(tiles)
+
+    def broken(batch: Any) -> Any:
+        msg = "shapes differ"
+        raise RuntimeError(msg)
+
+    detector._net = broken
+    with pytest.raises(RuntimeError, match="shapes differ"):
+        detector(tiles)
+
+
+# Determinism.
+
+
+def test_workers_and_processes_give_the_same_bytes(
+    project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """1, 2 and 4 threads, and two processes of their own (as with two GPUs)."""
+    options = ("--include-test", "--batch", 4, "--device")
+    made = []
+    for k, (device, workers) in enumerate([("cpu", 1), ("cpu", 2), ("cpu", 4), ("cpu,cpu", 2)]):
+        out = tmp_path / f"run{k}"
+        detected(capsys, project, *options, device, "--workers", workers, "--out", out)
+        made.append(contents(out))
+    assert len(made[0]) == 5 * 3 + 1
+    assert made[0] == made[1] == made[2] == made[3]
+
+
+def test_ids_are_stable_and_files_fit_together(
+    project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ids = []
+    for k in range(2):
+        out = tmp_path / f"run{k}"
+        document = detected(capsys, project, "--include-test", "--out", out)
+        image = max(document["images"], key=lambda i: i["found"])
+        features = json.loads((out / f"{image['file']}.geojson").read_text("utf-8"))["features"]
+        ids.append([f["id"] for f in features])
+        assert len(features) == image["found"] > 0
+        area = json.loads((out / f"{image['file']}.scanned.geojson").read_text("utf-8"))
+        (scanned,) = area["features"]
+        outline = shapely.geometry.shape(scanned["geometry"])
+        raw = SlideDetections.load(out / f"{image['file']}.parquet")
+        assert outline.equals(raw.scanned_area)
+        assert (raw.width_px, raw.height_px) == (image["width_px"], image["height_px"])
+        assert outline.within(shapely.box(0, 0, image["width_px"], image["height_px"]))
+        assert raw.boxes.score.min() < 0.1
+    assert ids[0] == ids[1]
+    assert document["images"][0]["state"] == "complete"
+
+
+# Interruption.
+
+
+def wait_for(condition: Any, process: subprocess.Popen[bytes], seconds: float = 120) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, "it ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="kill -9 is a signal")
+@pytest.mark.parametrize("finished", [0, 1, 3])
+def test_killed_and_run_again_gives_the_same_bytes(
+    project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], finished: int
+) -> None:
+    straight, killed = tmp_path / "straight", tmp_path / "killed"
+    options = ["--include-test", "--batch", "1", "--device", "cpu"]
+    detected(capsys, project, *options, "--out", straight)
+    command = [sys.executable, "-m", "glombridge", "detect", str(project), *options]
+    process = subprocess.Popen([*command, "--out", str(killed)], stderr=subprocess.DEVNULL)
+    partial = killed.with_name("killed.partial")
+    work = partial / ".work"
+    wait_for(
+        lambda: (work / "plan.json").exists() and len(list(work.glob("0*.json"))) >= finished,
+        process,
+    )
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not killed.exists()
+    done = {p.stem: (partial / f"{p.stem}.parquet").stat() for p in work.glob("0*.json")}
+    assert len(done) >= finished
+    document = detected(capsys, project, *options, "--out", killed)
+    assert document["continued"] == len(done)
+    assert contents(killed) == contents(straight)
+    for name, stat in done.items():
+        # Not written again: the very same file.
+        assert (killed / f"{name}.parquet").stat().st_ino == stat.st_ino
+        assert (killed / f"{name}.parquet").stat().st_mtime_ns == stat.st_mtime_ns
+    assert not partial.exists()
+
+
+def interrupted(project: Path, capsys: pytest.CaptureFixture[str], *keep: str) -> Path:
+    """A run of the project as it lies when it was killed after some slides."""
+    document = detected(capsys, project, "--include-test", "--device", "cpu")
+    folder = Path(document["folder"])
+    partial = folder.with_name(folder.name + ".partial")
+    manifest = json.loads((folder / "manifest.json").read_text("utf-8"))
+    folder.rename(partial)
+    (partial / "manifest.json").unlink()
+    (partial / ".work").mkdir()
+    plan = {"plan": manifest["plan"], "batch": manifest["batch"]}
+    (partial / ".work" / "plan.json").write_text(json.dumps(plan), "utf-8")
+    for image in manifest["images"]:
+        if image["name"] in keep:
+            record = partial / ".work" / f"{image['file']}.json"
+            record.write_text(json.dumps(image), "utf-8")
+        else:
+            (partial / f"{image['file']}.parquet").unlink()
+    return partial
+
+
+def test_an_interrupted_run_is_continued_without_being_asked(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = list(entries_of(project))
+    partial = interrupted(project, capsys, *names[:2])
+    document = detected(capsys, project, "--include-test", "--device", "cpu")
+    assert Path(document["folder"]).name == partial.name.removesuffix(".partial")
+    assert document["continued"] == 2
+    assert [i["name"] for i in document["images"]] == names
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param("options", id="other-options"),
+        pytest.param("calibration", id="a-pixel-size-set-in-qupath-meanwhile"),
+        pytest.param("slide", id="another-slide-under-the-same-name"),
+        pytest.param("record", id="a-record-cut-in-the-middle"),
+    ],
+)
+def test_only_what_is_still_true_is_kept(
+    project: Path, capsys: pytest.CaptureFixture[str], change: str
+) -> None:
+    names = list(entries_of(project))
+    partial = interrupted(project, capsys, *names[:2])
+    options = ["--include-test", "--device", "cpu"]
+    if change == "options":
+        options += ["--method", "nmm"]
+    if change == "calibration":
+        file = project / "project.qpproj"
+        qpproj = json.loads(file.read_text("utf-8"))
+        size = qpproj["images"][0]["serverBuilder"]["metadata"]["pixelCalibration"]
+        size["pixelWidth"]["value"] *= 1.01
+        file.write_text(json.dumps(qpproj), "utf-8")
+    if change == "slide":
+        path = next(s for s in slides_of(project) if s.name == names[0])
+        data = path.read_bytes()
+        path.unlink()
+        path.write_bytes(data + b"\0")
+    if change == "record":
+        record = sorted((partial / ".work").glob("0*.json"))[0]
+        record.write_bytes(record.read_bytes()[:40])
+    document = detected(capsys, project, *options)
+    is_another_plan = change in ("options", "calibration")
+    assert document["continued"] == (0 if is_another_plan else 1)
+    assert (Path(document["folder"]).name == "detect-002") != is_another_plan
+    assert len(document["images"]) == 5
+
+
+def test_a_run_killed_before_it_got_its_name_gets_it(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    document = detected(capsys, project, "--include-test")
+    folder = Path(document["folder"])
+    partial = folder.with_name(folder.name + ".partial")
+    folder.rename(partial)
+    again = detected(capsys, project, "--include-test")
+    assert folder.is_dir()
+    assert not partial.exists()
+    assert Path(again["folder"]) != folder
+
+
+def test_two_processes_never_write_one_run(
+    project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from filelock import FileLock
+
+    partial = interrupted(project, capsys)
+    with FileLock(partial / ".work" / "lock"):
+        document = detected(capsys, project, "--include-test", "--device", "cpu")
+        assert Path(document["folder"]).name != partial.name.removesuffix(".partial")
+    # Another plan's remains are neither continued nor thrown away.
+    other = tmp_path / "other"
+    shutil.copytree(partial, tmp_path / "other.partial")
+    assert run("detect", project, "--flips", "--out", other) == 4
+    assert "asked for something else" in capsys.readouterr().err
+    assert (tmp_path / "other.partial").exists()
+    out = tmp_path / "out"
+    (tmp_path / "out.partial" / ".work").mkdir(parents=True)
+    with FileLock(tmp_path / "out.partial" / ".work" / "lock"):
+        assert run("detect", project, "--out", out) == 4
+    assert "another process" in capsys.readouterr().err
+
+
+def test_a_full_disk_stops_the_run_and_keeps_what_is_finished(
+    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save, calls = SlideDetections.save, []
+
+    def full(seen: SlideDetections, path: Path) -> None:
+        calls.append(path)
+        if len(calls) == 3:
+            msg = "no space left"
+            raise MachineError(msg)
+        save(seen, path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SlideDetections, "save", full)
+        assert run("detect", project, "--include-test") == 7
+    assert "no space left" in capsys.readouterr().err
+    document = detected(capsys, project, "--include-test")
+    assert document["continued"] == 2
+    assert len(document["images"]) == 5
+
+
+# Inputs.
+
+
+def test_images_are_chosen_by_name_tag_metadata_and_state(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    entries = entries_of(project)
+    file = project / "project.qpproj"
+    document = json.loads(file.read_text("utf-8"))
+    document["images"][1]["tags"] = ["night"]
+    document["images"][2]["tags"] = ["night", "urgent"]
+    file.write_text(json.dumps(document), "utf-8")
+    names = [i["imageName"] for i in document["images"]]
+    patients = {n: e.metadata["patient"] for n, e in entries.items()}
+
+    def chosen(*options: str) -> list[str]:
+        found = detected(capsys, project, "--include-test", *options)
+        return [i["name"] for i in found["images"]]
+
+    assert chosen("--tag", "night") == names[1:3]
+    assert chosen("--tag", "urgent", "--image", names[2]) == [names[2]]
+    patient = patients[names[0]]
+    of_patient = [n for n in names if patients[n] == patient]
+    assert chosen("--metadata", f"patient={patient}") == of_patient
+    assert run("pull", project, "--json") == 0
+    pulled = json.loads(capsys.readouterr().out)["images"]
+    without = [i["name"] for i in pulled if not i["truth"]]
+    assert len(without) == 1
+    assert chosen("--state", "unannotated") == without
+    assert chosen("--state", "annotated") == [n for n in names if n not in without]
+    pending = [i["name"] for i in pulled if i["pending"]]
+    assert chosen("--state", "proposed") == pending != names
+    assert run("detect", project, "--tag", "no such") == 3
+    assert run("detect", project, "--metadata", "patient") == 2
+    capsys.readouterr()
+    shutil.rmtree(project / "glombridge" / "detections")
+    chosen("--image", names[0])
+    assert chosen("--state", "new") == names[1:]
+
+
+def test_test_patients_are_left_out_unless_asked_for(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    everyone = detected(capsys, project, "--include-test")
+    others = detected(capsys, project)
+    assert 0 < len(others["images"]) < len(everyone["images"])
+
+
+def test_only_inside_given_regions_and_annotations(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    everything = detected(capsys, project, "--include-test")
+    image = max(everything["images"], key=lambda i: i["found"])
+    raw = SlideDetections.load(Path(everything["folder"]) / f"{image['file']}.parquet")
+    x0, y0, x1, y1 = raw.stitched(everything["confidence"]).xyxy[0]
+    region = (x0 - 50, y0 - 50, x1 - x0 + 100, y1 - y0 + 100)
+    options = ("--include-test", "--image", image["name"])
+    text = ",".join(f"{v:.1f}" for v in region)
+    inside = detected(capsys, project, *options, "--region", text)
+    (one,) = inside["images"]
+    assert 1 <= one["found"] < image["found"]
+    assert one["tiles_shown"] < image["tiles_shown"]
+    loaded = SlideDetections.load(Path(inside["folder"]) / f"{one['file']}.parquet")
+    box = shapely.box(region[0], region[1], region[0] + region[2], region[1] + region[3])
+    assert loaded.scanned_area.within(box.buffer(0.1))
+    # The same area, drawn in QuPath.
+    store = NativeStore.open(project)
+    entry = entries_of(project)[image["name"]]
+    roi = SlideObject(
+        id=uuid4(),
+        kind=ObjectKind.ANNOTATION,
+        outline=Outline.rectangle(*box.bounds),
+        path_class=PathClass(("Region*",)),
+    )
+    store.write(
+        entry.id,
+        HierarchyEdit(add=(roi,)),
+        expected=store.read(entry.id).stamp,
+        snapshot_folder=project / "kept",
+    )
+    drawn = detected(capsys, project, "--include-test", "--roi", "Region*")
+    assert [i["name"] for i in drawn["images"]] == [image["name"]]
+    assert drawn["images"][0]["found"] == one["found"]
+    assert run("detect", project, "--roi", "Cortex") == 3
+    assert run("detect", project, "--region", "1,2,3") == 2
+    assert run("detect", project, "--region", "1,2,0,5") == 2
+
+
+def test_slide_files_need_no_project(
+    project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    in_project = detected(capsys, project, "--include-test", "--device", "cpu")
+    files = slides_of(project)[:2]
+    alone = tmp_path / "elsewhere"
+    shutil.copytree(project / "glombridge" / "runs" / "train-001", alone)
+    weights = alone / "weights" / "best.pt"
+    out = tmp_path / "out"
+    document = detected(capsys, *files, "--weights", weights, "--out", out, "--device", "cpu")
+    assert [i["name"] for i in document["images"]] == [f.name for f in files]
+    assert document["confidence"] == in_project["confidence"]
+    by_name = {i["name"]: i for i in in_project["images"]}
+    for image in document["images"]:
+        other = by_name[image["name"]]
+        assert image["found"] == other["found"]
+        theirs = Path(in_project["folder"]) / f"{other['file']}.parquet"
+        assert (out / f"{image['file']}.parquet").read_bytes() == theirs.read_bytes()
+    for arguments, says in [
+        ([files[0]], "--weights"),
+        ([files[0], "--weights", weights, "--out", tmp_path / "o", "--tag", "x"], "--tag"),
+    ]:
+        assert run("detect", *arguments) == 2
+        assert says in capsys.readouterr().err
+    assert run("detect", tmp_path / "no.svs", "--weights", weights, "--out", tmp_path / "o") == 3
+    assert run("detect", files[0], "--weights", weights, "--out", out) == 4
+
+
+def test_flips_add_a_measurement(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plain = detected(capsys, project, "--include-test")
+    flipped = detected(capsys, project, "--include-test", "--flips")
+    assert [i["found"] for i in flipped["images"]] == [i["found"] for i in plain["images"]]
+    image = max(flipped["images"], key=lambda i: i["found"])
+    path = Path(flipped["folder"]) / f"{image['file']}.geojson"
+    for feature in json.loads(path.read_text("utf-8"))["features"]:
+        assert 0 <= feature["properties"]["measurements"]["Confidence sd over flips"] <= 0.5
+
+
+def test_events_and_profile(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    capsys.readouterr()
+    assert run("detect", project, "--include-test", "--json") == 0
+    captured = capsys.readouterr()
+    document = json.loads(captured.out)
+    events = [json.loads(line) for line in captured.err.splitlines()]
+    kinds = Counter(e["event"] for e in events)
+    assert (kinds["start"], kinds["slide"], kinds["profile"]) == (1, 5, 1)
+    last = [e for e in events if e["event"] == "slide"][-1]
+    assert (last["slides_done"], last["slides"], last["found"]) == (5, 5, document["found"])
+    assert last["tiles"] == sum(i["tiles_shown"] for i in document["images"])
+    assert last["tiles_per_second"] > 0
+    assert last["seconds_left"] == 0
+    (profile,) = document["profile"]
+    assert sum(profile["share"].values()) == pytest.approx(1, abs=0.01)
+    assert profile["limits"] in ("decode", "model")
+    assert run("detect", project, "--include-test", "--profile", "-q") == 0
+    out = capsys.readouterr().out
+    assert "what limits:" in out
+    assert "decoders wait" in out
+
+
+# Bad input.
+
+
+def damage(path: Path, x: float, y: float) -> None:
+    """Make rubbish of the compressed block at a place of the level that the model is shown."""
+    data = bytearray(path.read_bytes())
+    with Slide(path) as slide:
+        level = slide.level_for(6.0)
+        downsample = slide.level_downsamples[level]
+    with tifffile.TiffFile(path) as tiff:
+        page = [p for p in tiff.pages if p.is_tiled][level]
+        per_row = -(-page.imagewidth // page.tilewidth)
+        tile = int(y / downsample) // page.tilelength * per_row
+        tile += int(x / downsample) // page.tilewidth
+        start, length = page.dataoffsets[tile], page.databytecounts[tile]
+    data[start : start + length] = b"\0" * length
+    path.unlink()  # the file is a link to one that other tests use
+    path.write_bytes(data)
+
+
+def test_a_damaged_slide_is_partial_and_named(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = detected(capsys, project, "--include-test")
+    image = max(whole["images"], key=lambda i: i["found"])
+    raw = SlideDetections.load(Path(whole["folder"]) / f"{image['file']}.parquet")
+    x, y = raw.scanned_area.centroid.coords[0]
+    damage(next(s for s in slides_of(project) if s.name == image["name"]), x, y)
+    capsys.readouterr()
+    assert run("detect", project, "--include-test") == 6
+    err = capsys.readouterr().err
+    assert "is partial: its file is damaged at x=" in err
+    assert image["name"] in err
+    folder = project / "glombridge" / "detections" / "detect-003"
+    manifest = json.loads((folder / "manifest.json").read_text("utf-8"))
+    assert manifest["state"] == "partial"
+    states = {i["name"]: i["state"] for i in manifest["images"]}
+    assert Counter(states.values()) == {"complete": 4, "partial": 1}
+    assert states[image["name"]] == "partial"
+    part = SlideDetections.load(folder / f"{image['file']}.parquet")
+    assert not part.scanned_area.contains(shapely.Point(x, y))
+    scanned = json.loads((folder / f"{image['file']}.scanned.geojson").read_text("utf-8"))
+    assert "partial" in scanned["features"][0]["properties"]["name"]
+
+
+def test_a_damaged_slide_is_not_evaluated(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for image in detected(capsys, project, "--include-test")["images"]:
+        path = next(s for s in slides_of(project) if s.name == image["name"])
+        damage(path, image["width_px"] / 2, image["height_px"] / 2)
+    assert run("evaluate", project) == 3
+    assert "is damaged at x=" in capsys.readouterr().err
+
+
+def without_pixel_size(path: Path, **options: Any) -> None:
+    with tifffile.TiffFile(path) as file:
+        pixels = file.pages[0].asarray()
+    path.unlink()
+    options = {"tile": (256, 256), "compression": "jpeg", "photometric": "rgb", **options}
+    tifffile.imwrite(path, pixels, **options)
+
+
+def test_a_pixel_size_that_is_missing_or_absurd(
+    project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = slides_of(project)[0]
+    options = ["--weights", weights_of(project), "--device", "cpu", "--out"]
+    expected = detected(capsys, path, *options, tmp_path / "right")
+    without_pixel_size(path)
+    assert run("detect", path, *options, tmp_path / "none") == 3
+    assert "has no pixel size" in capsys.readouterr().err
+    given = detected(
+        capsys, path, *options, tmp_path / "given", "--mpp", expected["images"][0]["mpp"]
+    )
+    assert given["images"][0]["tiles"] == expected["images"][0]["tiles"]
+    without_pixel_size(path, resolution=(1, 1), resolutionunit="CENTIMETER")
+    assert run("detect", path, *options, tmp_path / "absurd") == 3
+    err = capsys.readouterr().err
+    assert "10000 x 10000 µm per pixel" in err
+    assert "--mpp" in err
+    again = detected(
+        capsys, path, *options, tmp_path / "over", "--mpp", expected["images"][0]["mpp"]
+    )
+    assert again["images"][0]["tiles"] == expected["images"][0]["tiles"]
+    assert not (tmp_path / "absurd.partial").exists()
+
+
+def test_no_tissue_is_said(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = slides_of(project)[0]
+    with tifffile.TiffFile(path) as file:
+        shape = file.pages[0].shape
+    path.unlink()
+    options = {"tile": (256, 256), "compression": "jpeg", "photometric": "rgb"}
+    options |= {"resolution": (2e4, 2e4), "resolutionunit": "CENTIMETER"}
+    tifffile.imwrite(path, np.full(shape, 243, np.uint8), **options)
+    assert run("detect", project, "--include-test", "--image", path.name) == 0
+    assert f"{path.name}: no tissue found" in capsys.readouterr().out
+
+
+def test_weights_that_were_trained_on_something_else(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = project / "glombridge" / "glombridge.toml"
+    text = file.read_text("utf-8")
+    file.write_text(text.replace("mpp = 6.0", "mpp = 2.0"), "utf-8")
+    document = detected(capsys, project, "--include-test")
+    (note,) = document["notes"]
+    assert "2 µm" in note
+    assert "6 µm" in note
+    file.write_text(text.replace("[classes]", '[classes]\nVessel = ["Vessel"]'), "utf-8")
+    assert run("detect", project) == 3
+    assert "the weights detect ['Glomerulus']" in capsys.readouterr().err
+    weights = weights_of(project)
+    weights.write_bytes(weights.read_bytes() + b"\0")
+    file.write_text(text, "utf-8")
+    assert run("detect", project) == 3
+    assert "hashes differ" in capsys.readouterr().err
+    assert not list((project / "glombridge" / "detections").glob("*.partial"))
+
+
+@pytest.mark.parametrize(
+    ("device", "says"), [("7", "sees none"), ("toaster", "no device"), ("cpu,9", "sees none")]
+)
+def test_a_device_that_is_not_there(
+    project: Path, capsys: pytest.CaptureFixture[str], device: str, says: str
+) -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    assert run("detect", project, "--device", device) == 3
+    assert says in capsys.readouterr().err
+
+
+def test_a_process_that_dies_fails_its_slides_only(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A child that cannot even load the weights ends; nothing waits for it for ever."""
+    from glombridge.steps.detect_targets import Choice, targets_of_project
+    from glombridge.steps.detect_work import Job, detect_on_devices
+    from glombridge.steps.project import Project
+    from glombridge.tiles.grid import TileSpec
+
+    targets = targets_of_project(Project.open(project), Choice(include_test=True))
+    spec = TileSpec(128, 128, 0.5, 6.0)
+    job = Job(tmp_path, tmp_path / "no.pt", tmp_path, spec, 0.5, "views", 4, 1, 1, False, project)
+    events: list[dict[str, Any]] = []
+    detect_on_devices(targets, job, ["cpu"], events.append)
+    assert [e["event"] for e in events] == ["failed"] * 5
+    assert "exit codes cpu: 1" in events[0]["reason"]
