@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import platform
 import shutil
@@ -26,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
+HUGE = HERE.parent / "tiles" / "huge_slide.py"
 SCAN = HERE.parent / "data" / "slides" / "CMU-1-Small-Region.svs"
 PLAIN, PURE = "plain OpenSlide loop", "decode and encode only"
 ONE, TWO = "glombridge, 1 worker", "glombridge, 2 workers"
@@ -75,6 +77,22 @@ def measure(way: str, python: str, slide: Path) -> dict[str, Any]:
         shutil.rmtree(folder)
 
 
+def measure_huge(width: int, height: int, workers: int, folder: Path) -> dict[str, Any]:
+    """Tile a sparsely written slide (tests/tiles/huge_slide.py) and take the peak memory."""
+    sys.path.insert(0, str(HUGE.parent))
+    from huge_slide import write_huge_slide
+
+    slide = write_huge_slide(folder / f"{width}.tif", width, height)
+    tiles = folder / f"{width} {workers}"
+    tiles.mkdir()
+    command = [sys.executable, str(HUGE), str(slide), str(tiles), str(workers)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    shutil.rmtree(tiles)
+    found = json.loads(done.stdout)
+    row = {"size_px": [width, height], "workers": workers, "tiles": found["tiles"]}
+    return {**row, "peak_mb": round(found["peak_mb"], 1)}
+
+
 def has(python: str, module: str) -> bool:
     return subprocess.run([python, "-c", f"import {module}"], capture_output=True).returncode == 0
 
@@ -101,9 +119,17 @@ def main() -> None:
         for _ in range(options.rounds):
             for way in ways:
                 rounds[way].append(measure(way, pythons[way], slide))
+        memory = [
+            measure_huge(*size, workers, Path(temporary))
+            for size in ((24_000, 19_200), (100_000, 80_000))
+            for workers in (1, 2)
+        ]
     rows: dict[str, dict[str, Any]] = {}
     for way, found in rounds.items():
-        row = {k: statistics.median(r[k] for r in found) for k in found[0]}
+        row = {
+            k: statistics.median(r[k] for r in found) if found[0][k] is not None else None
+            for k in found[0]
+        }
         row["cpu_seconds_per_gigapixel"] = round(row["cpu_seconds"] / row["megapixels"] * 1000, 2)
         row["wall_seconds_per_gigapixel"] = round(row["wall_seconds"] / row["megapixels"] * 1000, 2)
         rows[way] = row
@@ -121,10 +147,12 @@ def main() -> None:
     for way, row in rows.items():
         print(
             f"{way:24} {row['tiles']:5.0f} tiles {row['cpu_seconds']:7.2f} s CPU "
-            f"{row['wall_seconds']:7.2f} s wall {row['peak_mb']:7.0f} MB"
+            f"{row['wall_seconds']:7.2f} s wall {row['peak_mb'] or math.nan:7.0f} MB"
         )
     for name, ratio in ratios.items():
         print(f"{name:66} {ratio:6.2f}")
+    for row in memory:
+        print(f"sparse slide of {row['size_px']} px, {row['workers']} workers: {row['peak_mb']} MB")
     for name, reason in skipped.items():
         print(f"left out: {name}: {reason}")
     document = {
@@ -141,6 +169,7 @@ def main() -> None:
         },
         "results": rows,
         "ratios": {name: round(ratio, 2) for name, ratio in ratios.items()},
+        "sparse_slides": memory,
         "left_out": skipped,
     }
     path = HERE / "results" / "tiles.json"
