@@ -19,7 +19,7 @@ from ultralytics import __version__ as ultralytics_version
 from ultralytics.data import build_dataloader
 from ultralytics.models.rtdetr.train import RTDETRTrainer
 from ultralytics.models.yolo.detect import DetectionTrainer
-from ultralytics.utils import DEFAULT_CFG_DICT, LOCAL_RANK, RANK
+from ultralytics.utils import DEFAULT_CFG_DICT, RANK
 from ultralytics.utils.torch_utils import torch_distributed_zero_first, unwrap_model
 
 from ..errors import InputError, MachineError
@@ -104,7 +104,8 @@ class _Exact:
         self.seconds_before, self._peak_memory = state["seconds"], state["peak_memory_bytes"]
         self.loss_names = tuple(state["loss_names"])
         # A line may have been written for an epoch whose state was not.
-        self.csv.write_text(state["csv"], encoding="utf-8")
+        if RANK in {-1, 0}:
+            self.csv.write_text(state["csv"], encoding="utf-8")
         self.start_epoch = state["epoch"] + 1
         self.train_loader.sampler.epoch = self.start_epoch
         if hasattr(model.init_criterion(), "update"):
@@ -118,6 +119,8 @@ class _Exact:
         state = load_state(self.save_dir.parent, peek=True)
         if state is not None and state["stop"]:
             # Interrupted after the last epoch, before the weights were written.
+            if self.world_size > 1:
+                self._setup_ddp()
             self._setup_train()
             self.final_eval()
             return
@@ -254,7 +257,7 @@ def _count_earlier_time(trainer: Any) -> None:
 def _check_complete(tiles: Any, folder: str) -> None:
     """Ultralytics leaves out what it cannot read, with a warning."""
     lost = sorted(set(tiles.get_img_files(folder)) - set(tiles.im_files))
-    if lost and LOCAL_RANK in {-1, 0}:
+    if lost:
         msg = (
             f"{len(lost)} tiles cannot be used, the first is {lost[0]}: the image or its labels are "
             "damaged. Run 'glombridge tile' again."

@@ -6,10 +6,17 @@ import logging
 import subprocess
 from collections.abc import Mapping
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from ..errors import GlombridgeError, InputError, MachineError, ProtectedError
+from ..errors import (
+    GlombridgeError,
+    InputError,
+    MachineError,
+    MissingComponentError,
+    ProtectedError,
+)
 from ..ledger.history import utc_now
 from ..ledger.manifest import environment, sha256_of
 from ..progress import SILENT, Reporter
@@ -309,9 +316,17 @@ def _check_preset(options: TrainOptions, data: Dataset) -> None:
 
 def _check_batch(options: TrainOptions, device: str) -> None:
     n_devices = len(device.split(","))
-    if n_devices > 1 and (options.batch or 0) % n_devices:
-        msg = f"batch {options.batch} cannot be shared by {n_devices} GPUs; give a multiple of {n_devices}"
+    if n_devices == 1:
+        return
+    if options.batch is None or options.batch % n_devices:
+        msg = (
+            f"{n_devices} GPUs share a batch, and batch {options.batch} cannot be shared: give --batch, a "
+            f"multiple of {n_devices}, such as {8 * n_devices}"
+        )
         raise InputError(msg)
-    if n_devices > 1 and options.batch is None:
-        msg = f"on several GPUs the batch must be given: --batch {8 * n_devices}, for example"
-        raise InputError(msg)
+    if find_spec("cloudpickle") is None:
+        msg = (
+            "training on several GPUs needs the library cloudpickle, with which ultralytics hands the "
+            "training to its processes: 'pip install cloudpickle'"
+        )
+        raise MissingComponentError(msg)

@@ -1,0 +1,89 @@
+"""What ultralytics hands to the processes of several GPUs arrives there.
+
+There is no such machine here. The file its launcher would start is started once, on the CPU: our trainer,
+the sandbox and the state must survive the way through a pickle into another process.
+"""
+
+from __future__ import annotations
+
+import csv
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from killed import OPTIONS
+from tiny_dataset import write_tiny_dataset
+
+from glombridge.errors import InputError
+from glombridge.training import following
+from glombridge.training.arguments import train_arguments
+from glombridge.training.checkpoint import load_state
+from glombridge.training.dataset import open_dataset
+from glombridge.training.sandbox import load_ultralytics
+from glombridge.training.start import OWN_MODELS
+from glombridge.training.trainer import _check_batch
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_the_launched_file_trains(tmp_path: Path) -> None:
+    pytest.importorskip("cloudpickle")
+    load_ultralytics(tmp_path / "cache")
+    from ultralytics.utils.dist import ddp_cleanup, generate_ddp_file
+
+    from glombridge.training.engine import DetectTrainer
+
+    data = open_dataset(write_tiny_dataset(tmp_path / "data"), validate=True)
+    work = tmp_path / "run" / "work"
+    arguments = train_arguments(replace(OPTIONS, epochs=1), data, work, "cpu", has_weights=False)
+    arguments["model"] = str(OWN_MODELS["glom-pico"])
+    trainer = DetectTrainer(overrides=arguments)
+    file = generate_ddp_file(trainer)
+    try:
+        done = subprocess.run([sys.executable, file], check=False, capture_output=True, text=True)
+    finally:
+        ddp_cleanup(trainer, file)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == ""
+    state = load_state(work)
+    assert state is not None
+    assert state["stop"]
+    assert (work / "ultralytics" / "weights" / "best.pt").is_file()
+
+
+@pytest.mark.parametrize("batch", [None, 3])
+def test_gpus_share_a_batch(batch: int | None) -> None:
+    with pytest.raises(InputError, match="a multiple of 2, such as 16"):
+        _check_batch(replace(OPTIONS, batch=batch), "0,1")
+    _check_batch(replace(OPTIONS, batch=batch), "0")
+    _check_batch(replace(OPTIONS, batch=4), "0,1")
+
+
+class Task:
+    def __init__(self) -> None:
+        self.position, self.notes = 0.0, []
+
+    def advance(self, steps: float = 1, *, note: str | None = None) -> None:
+        self.position += steps
+        self.notes.append(note)
+
+
+def test_processes_that_cannot_call_back_are_followed_by_their_curves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(following, "LOOK_EVERY_SECONDS", 0.01)
+    curves = tmp_path / "ultralytics" / "results.csv"
+    curves.parent.mkdir()
+    task = Task()
+    with following.follow(None, task, 3, tmp_path, in_workers=True):
+        for n in (1, 2):
+            with curves.open("w", newline="") as file:
+                csv.writer(file).writerows([["epoch", "time"], *([k, 0.1] for k in range(n))])
+            deadline = time.monotonic() + 30
+            while task.position < n:
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+    assert task.position == 2
+    assert task.notes[-1] == "epoch 2/3"
