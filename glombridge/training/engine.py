@@ -22,13 +22,20 @@ from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.utils import DEFAULT_CFG_DICT, RANK
 from ultralytics.utils.torch_utils import torch_distributed_zero_first, unwrap_model
 
-from ..errors import InputError, MachineError
+from ..errors import InputError, MachineError, MissingComponentError
 from .arguments import EACH_BATCH
 from .checkpoint import load_best, load_state, save_state
 from .order import EpochSampler, SeededTiles, seed_everything
 from .sandbox import quieten
 
 quieten()
+
+REPLACED = (
+    *("_build_train_pipeline", "_do_train", "_handle_nan_recovery", "_model_train", "final_eval"),
+    *("get_dataloader", "optimizer_step", "resume_training", "save_model"),
+)
+"""Methods of ultralytics' trainer that :class:`_Exact` replaces. One that it no longer has would be one
+that it no longer calls: training would go on, but could not be resumed."""
 
 _LEFT_OUT = {
     *("batch", "cache", "cfg", "data", "device", "exist_ok", "model", "name", "plots"),
@@ -228,6 +235,14 @@ class _Exact:
         )
         self.wdir.mkdir(parents=True, exist_ok=True)
         self.best.write_bytes(buffer.getvalue())
+
+
+if absent := [name for name in REPLACED if not hasattr(DetectionTrainer, name)]:
+    _MSG = (
+        f"ultralytics {ultralytics_version} trains in another way than glombridge knows (it has no "
+        f"{', '.join(absent)}). Install the version in constraints.txt."
+    )
+    raise MissingComponentError(_MSG)
 
 
 class DetectTrainer(_Exact, DetectionTrainer):  # type: ignore[misc]

@@ -6,6 +6,7 @@ On a CPU with small tiles: what is shown is that every part fits, not how fast o
 
 from __future__ import annotations
 
+import csv
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -31,14 +32,15 @@ def test_builds_trains_and_detects(tmp_path: Path, model: str, millions: int) ->
     data = write_tiny_dataset(
         tmp_path / "data", width=128, height=96, tiles={"train": 6, "val": 2, "test": 1}
     )
-    options = replace(OPTIONS, model=model, pretrained=False, epochs=2, batch=2, threads=2)
+    options = replace(OPTIONS, model=model, pretrained=False, epochs=1, batch=2, threads=2)
     runs = tmp_path / "runs"
     result = train(data, runs / "train-001", options, cache=tmp_path / "cache", runs=runs)
     assert result.parameters == pytest.approx(millions * 1e6, rel=0.1)
     manifest = json.loads((result.run / "manifest.json").read_text())
-    assert manifest["epochs"] == 2
-    losses = (result.run / "results.csv").read_text().splitlines()
-    assert len(losses) == 3
+    assert manifest["epochs"] == 1
+    curves = list(csv.DictReader((result.run / "results.csv").read_text().splitlines()))
+    losses = [float(v) for k, v in curves[0].items() if k.startswith("train/")]
+    assert all(0 < loss < 100 for loss in losses)
     detector = Detector(result.weights, cache=tmp_path / "cache", device="cpu", threads=2)
     assert detector.class_names == ("Glomerulus",)
     tiles = np.stack(

@@ -164,3 +164,29 @@ def test_an_unfinished_training_is_guarded(base: Path, tmp_path: Path) -> None:
     state.write_bytes(state.read_bytes()[:-1000])
     with pytest.raises(DamagedFileError, match="cannot be read"):
         resume(run, cache=tmp_path / "cache")
+
+
+def test_a_full_disk_leaves_the_last_epoch_whole(base: Path, whole: str, tmp_path: Path) -> None:
+    pytest.importorskip("resource")
+    copy_data(base, tmp_path)
+    kill(tmp_path, 1.5)
+    size = (tmp_path / "killed" / WORK / STATE).stat().st_size
+    # No file may grow larger than that: writing fails as it does on a full disk.
+    code = (
+        "import resource, sys; from pathlib import Path; from glombridge.training import resume; "
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]),) * 2); "
+        "resume(Path(sys.argv[1]) / 'killed', cache=Path(sys.argv[1]) / 'cache')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path), str(size // 2)],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert "MachineError: training " in done.stderr
+    assert "--resume" in done.stderr
+    state = load_state(tmp_path / "killed" / WORK)
+    assert state is not None
+    assert state["epoch"] == 0
+    del state
+    assert resume(tmp_path / "killed", cache=tmp_path / "cache").sha256 == whole

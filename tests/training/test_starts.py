@@ -155,3 +155,15 @@ def test_a_start_from_scratch_is_said(
     assert "from scratch" in caplog.text
     assert any("from scratch" in note for note in result.notes)
     assert manifest_of(result)["notes"] == list(result.notes)
+
+
+def test_everything_we_replace_is_there_and_called(base: Path) -> None:
+    from ultralytics.engine import trainer
+
+    from glombridge.training.engine import REPLACED, _Exact
+
+    text = Path(trainer.__file__).read_text(encoding="utf-8")
+    assert set(REPLACED) <= set(vars(_Exact))
+    assert [name for name in REPLACED if f"self.{name}(" not in text] == []
+    own = {name for name in vars(_Exact) if not name.startswith("__")}
+    assert own == set(REPLACED), "a method of ours that ultralytics never calls"
