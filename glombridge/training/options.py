@@ -47,11 +47,9 @@ class TrainOptions:
     device: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """For manifests; of a file only its name."""
-        values = {**vars(self)}
-        values["model"] = Path(self.model).name
-        values["start_from"] = self.start_from.name if self.start_from else None
-        return values
+        """For manifests; of a file only its name, of a run its id."""
+        run = self.start_from.parent.parent.name if self.start_from else None
+        return {**vars(self), "model": Path(self.model).name, "start_from": run}
 
 
 def paper_options(options: TrainOptions, model: str | None = None) -> TrainOptions:

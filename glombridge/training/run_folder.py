@@ -50,7 +50,7 @@ class RunFolder:
     @contextmanager
     def begun(self, plan: Mapping[str, Any]) -> Iterator[None]:
         """Hold a new run while it is trained; one that fails before its first epoch leaves nothing."""
-        self.work.mkdir(parents=True)
+        self.work.mkdir(parents=True, exist_ok=True)
         try:
             with self._held():
                 write_json(self.work / PLAN, plan)

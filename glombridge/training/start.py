@@ -41,8 +41,10 @@ class Start:
         return self.sha256 is not None
 
     def as_dict(self) -> dict[str, Any]:
-        """For manifests; of a file only its name."""
-        return {"kind": self.kind, "model": Path(self.model).name, "sha256": self.sha256}
+        """For manifests; of a file only its name, of a run its id."""
+        path = Path(self.model)
+        name = path.parent.parent.name if self.kind == "run" else path.name
+        return {"kind": self.kind, "model": name, "sha256": self.sha256}
 
 
 def find_start(

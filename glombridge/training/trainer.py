@@ -21,7 +21,7 @@ from ..ledger.history import utc_now
 from ..ledger.manifest import environment, sha256_of
 from ..progress import SILENT, Reporter
 from .arguments import train_arguments
-from .checkpoint import load_state
+from .checkpoint import STATE, load_state
 from .dataset import Dataset, open_dataset
 from .devices import training_device
 from .following import follow
@@ -180,7 +180,8 @@ def _train(
     except GlombridgeError:
         raise
     except KeyboardInterrupt:
-        log.warning("interrupted; --resume goes on after the last finished epoch")
+        if (folder.work / STATE).is_file():
+            log.warning("interrupted; --resume goes on after the last finished epoch")
         raise
     except OSError as error:
         msg = (

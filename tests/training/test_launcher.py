@@ -7,6 +7,7 @@ the sandbox and the state must survive the way through a pickle into another pro
 from __future__ import annotations
 
 import csv
+import os
 import subprocess
 import sys
 import time
@@ -14,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from killed import OPTIONS
 from tiny_dataset import write_tiny_dataset
 
@@ -87,3 +89,29 @@ def test_processes_that_cannot_call_back_are_followed_by_their_curves(
                 time.sleep(0.01)
     assert task.position == 2
     assert task.notes[-1] == "epoch 2/3"
+
+
+def test_workers_and_their_number_change_nothing(tmp_path: Path) -> None:
+    load_ultralytics(tmp_path / "cache")
+    from glombridge.training.engine import DetectTrainer
+
+    data = open_dataset(write_tiny_dataset(tmp_path / "data"), validate=True)
+    arguments = train_arguments(OPTIONS, data, tmp_path / "work", "cpu", has_weights=False)
+    trainer = DetectTrainer(overrides={**arguments, "model": str(OWN_MODELS["glom-pico"])})
+    trainer._setup_train()
+    epochs = []
+    for workers in (0, 1, 2):
+        trainer.args.workers = workers  # ultralytics takes none on a CPU
+        loader = trainer.get_dataloader(trainer.data["train"], 4, -1, "train")
+        assert loader.num_workers == min(workers, os.cpu_count() or 1)
+        loader.sampler.epoch = 2
+        epochs.append([(b["img"], b["bboxes"], b["im_file"]) for _ in range(2) for b in loader])
+        loader.close()
+    for other in epochs[1:]:
+        assert len(other) == len(epochs[0]) == 8
+        for (image, boxes, names), (image0, boxes0, names0) in zip(other, epochs[0], strict=True):
+            assert torch.equal(image, image0)
+            assert torch.equal(boxes, boxes0)
+            assert names == names0
+    first, second = epochs[0][:4], epochs[0][4:]
+    assert not all(torch.equal(a[0], b[0]) for a, b in zip(first, second, strict=True))

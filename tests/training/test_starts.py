@@ -55,7 +55,7 @@ def test_going_on_with_a_run_begins_where_it_ended_and_stops_where_nothing_gets_
     manifest = manifest_of(result)
     after = manifest["tile_metrics_of_best_epoch"]["metrics/mAP50-95(B)"]
     assert after == pytest.approx(before, abs=0.05)
-    assert manifest["start"] == {"kind": "run", "model": "best.pt", "sha256": learned.sha256}
+    assert manifest["start"] == {"kind": "run", "model": "train-001", "sha256": learned.sha256}
     assert manifest["stopped_early"]
     lines = (result.run / "results.csv").read_text().splitlines()
     assert manifest["epochs"] == result.epochs == len(lines) - 1 < 9
