@@ -15,6 +15,7 @@ from tiny_dataset import write_tiny_dataset
 from glombridge.errors import InputError, MachineError, ProtectedError
 from glombridge.ledger.manifest import sha256_of
 from glombridge.training import TrainOptions, TrainResult, train
+from glombridge.training.trust import trust
 
 
 @pytest.fixture(scope="module")
@@ -167,3 +168,47 @@ def test_everything_we_replace_is_there_and_called(base: Path) -> None:
     assert [name for name in REPLACED if f"self.{name}(" not in text] == []
     own = {name for name in vars(_Exact) if not name.startswith("__")}
     assert own == set(REPLACED), "a method of ours that ultralytics never calls"
+
+
+def random_weights(folder: Path, name: str, cache: Path) -> Path:
+    """Weights as ultralytics saves them, which know nothing."""
+    from glombridge.training.sandbox import load_ultralytics
+
+    file = folder / f"{name}.pt"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    load_ultralytics(cache).YOLO(f"{name}.yaml").save(str(file))
+    return file
+
+
+def test_published_weights_that_are_here_are_used_once_they_are_trusted(
+    base: Path, tmp_path: Path
+) -> None:
+    # 80 classes, as published weights have them; the dataset has one.
+    file = random_weights(tmp_path / "cache" / "weights", "yolo11n", base / "cache")
+    options = TrainOptions(model="yolo11n", epochs=1, batch=4, device="cpu", threads=1)
+    with pytest.raises(ProtectedError, match="--trust-weights"):
+        train(base / "data", tmp_path / "run", options, cache=tmp_path / "cache")
+    sha256 = trust(file, "made by this test")
+    result = train(base / "data", tmp_path / "run", options, cache=tmp_path / "cache")
+    manifest = manifest_of(result)
+    assert manifest["start"] == {"kind": "published", "model": "yolo11n.pt", "sha256": sha256}
+    assert manifest["classes"] == ["Glomerulus"]
+    assert result.notes == ()
+
+
+def test_weights_of_another_task_are_refused(base: Path, tmp_path: Path) -> None:
+    file = random_weights(tmp_path, "yolo11n-seg", base / "cache")
+    trust(file, "made by this test")
+    options = replace(OPTIONS, model=str(file))
+    with pytest.raises(InputError, match=r"task 'segment'.*'detect'"):
+        train(base / "data", tmp_path / "run", options, cache=base / "cache")
+
+
+def test_a_file_that_is_no_weights_is_refused(base: Path, tmp_path: Path) -> None:
+    file = tmp_path / "letter.pt"
+    file.write_text("Dear colleague, here are the weights.")
+    trust(file, "made by this test")
+    options = replace(OPTIONS, model=str(file))
+    with pytest.raises(InputError, match=r"letter\.pt cannot be loaded as ultralytics weights"):
+        train(base / "data", tmp_path / "run", options, cache=base / "cache")
+    assert not (tmp_path / "run" / "work").exists()
