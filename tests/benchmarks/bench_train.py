@@ -17,7 +17,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +92,7 @@ def measure(folder: Path, data: Path, model: str, device: str, batch: int) -> di
 def main(device: str = "cpu", n_tiles: str = "3", batch: str = "1", *models: str) -> None:
     width, height = PAPER_TILE_PX
     rows = []
+    loads = [_load()]
     with tempfile.TemporaryDirectory() as folder:
         data = write_tiny_dataset(
             Path(folder) / "data",
@@ -98,14 +101,18 @@ def main(device: str = "cpu", n_tiles: str = "3", batch: str = "1", *models: str
             tiles={"train": int(n_tiles), "val": 1, "test": 1},
         )
         for model in models or ("yolov5l", "yolov5x"):
-            rows.append(measure(Path(folder), data, model, device, int(batch)))
+            # Each in a process of its own: memory that one has taken is not counted for the next.
+            with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+                job = pool.submit(measure, Path(folder), data, model, device, int(batch))
+                rows.append(job.result())
+            loads.append(_load())
             sys.stdout.write(json.dumps(rows[-1]) + "\n")
     document = {
         "conditions": {
             "tile_px": [width, height],
             "tiles": int(n_tiles),
             "batch": int(batch),
-            "load_before": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
+            "load_before_and_after_each": loads,
             "memory_available_gb": round(psutil.virtual_memory().available / 1e9, 1),
             "machine": platform.machine(),
             **hardware(device),
@@ -115,6 +122,10 @@ def main(device: str = "cpu", n_tiles: str = "3", batch: str = "1", *models: str
     }
     path = Path(__file__).parent / "results" / "train.json"
     path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+
+
+def _load() -> float | None:
+    return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
 
 
 if __name__ == "__main__":
