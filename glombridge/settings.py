@@ -148,13 +148,20 @@ PAPER_TILES: dict[str, object] = {
 
 
 class TrainSettings(_Section):
-    """What is trained and for how long."""
+    """What is trained and for how long.
+
+    Attributes:
+        pretrained: start from published weights; ``None`` = where they are on this machine.
+        patience: stop after so many epochs without a better one; 0 = never.
+        batch: tiles per step; ``None`` = as many as fit a GPU, 8 on a CPU.
+    """
 
     model: str = "yolo11n"
-    pretrained: bool = False
+    pretrained: bool | None = None
     epochs: int = Field(default=100, ge=1)
-    batch: int = Field(default=8, ge=1)
-    learning_rate: float | None = Field(default=None, gt=0)
+    patience: int = Field(default=30, ge=0)
+    batch: int | None = Field(default=None, ge=1)
+    learning_rate: float | None = Field(default=None, gt=0, le=1)
     threads: int | None = Field(default=None, ge=1)
     validate_epochs: bool = True
 
@@ -384,6 +391,9 @@ def render_settings(settings: Settings) -> str:
         f"background_ratio = {t.background_ratio!r}",
         f"jpeg_quality = {t.jpeg_quality}",
         "",
+        "# pretrained: true or false; left out, published weights are used where they are on this machine.",
+        "# batch: left out, as many tiles as fit a GPU, 8 on a CPU. patience: stop after so many epochs",
+        "# without a better one, 0 for never.",
         *_section("train", settings.train),
         *_section("detect", settings.detect),
         "# objects: proposals as QuPath annotations (class menu, class wheel, grid view) or detections.",

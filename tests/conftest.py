@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from glombridge.qupath.paquo.installation import find_installation
+from glombridge.training.trust import CONFIG_VARIABLE
 
 DATA = Path(__file__).parent / "data"
 
@@ -34,6 +36,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
                     # CI installs these itself: a skip there would hide that nothing was tested.
                     raise pytest.UsageError(f"{item.nodeid} needs {tool}: {reason}")
                 item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def users_own_configuration(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Tests trust weights; that must not stay behind with whoever runs them."""
+    folder = tmp_path_factory.mktemp("configuration")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(CONFIG_VARIABLE, str(folder))
+        yield folder
 
 
 @pytest.fixture

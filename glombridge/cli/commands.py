@@ -12,9 +12,10 @@ import click
 
 from ..progress import Reporter
 from .detect_command import show_detections
-from .main import PROJECT, cli, common, mapping_slides, size_px
+from .main import PROJECT, cli, common, mapping_slides, size_px, trusting_weights
 from .sync_commands import show_push
 from .tile_command import show_tiles
+from .train_command import show_training
 
 if TYPE_CHECKING:
     from ..evaluation.metrics import Score
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from ..steps.doctor import DoctorResult
     from ..steps.evaluate import EvaluateResult
     from ..steps.lint import LintResult
-    from ..training import TrainResult
 
 
 @cli.command()
@@ -96,81 +96,10 @@ def init(
 
 
 @cli.command()
-@click.argument("project", type=PROJECT, required=False)
-@click.option("--data", type=PROJECT, help="Dataset folder; the project's newest by default.")
-@click.option("--out", type=PROJECT, help="Run folder, needed with --data alone.")
-@click.option("--model", help="Architecture or weights, for example yolo11n, yolov5l, FILE.pt.")
-@click.option("--pretrained/--from-scratch", default=None, help="Start from published weights.")
-@click.option("--download", is_flag=True, help="Published weights may be fetched from the network.")
-@click.option("--epochs", type=click.IntRange(1))
-@click.option("--batch", type=click.IntRange(1), help="Tiles per step.")
-@click.option("--device", help="As torch names it: cpu, 0, 0,1.")
-@common
-def train(
-    project: Path | None,
-    data: Path | None,
-    out: Path | None,
-    model: str | None,
-    pretrained: bool | None,
-    download: bool,
-    epochs: int | None,
-    batch: int | None,
-    device: str | None,
-    as_json: bool,
-    reporter: Reporter,
-) -> None:
-    """Train a detector on the newest dataset."""
-    from dataclasses import replace
-
-    from ..errors import UsageError
-    from ..steps.project import Project
-    from ..steps.train import options_of
-    from ..steps.train import train as run
-    from ..training import TrainOptions
-    from ..training import train as train_on
-    from . import console
-
-    changes: dict[str, Any] = {
-        k: v
-        for k, v in {
-            "model": model,
-            "pretrained": pretrained,
-            "allow_download": download or None,
-            "epochs": epochs,
-            "batch": batch,
-            "device": device,
-        }.items()
-        if v is not None
-    }
-    if project is not None:
-        opened = Project.open(project)
-        options = options_of(opened, **changes)
-        result = run(opened, dataset=data, options=options, reporter=reporter)
-    elif data is not None and out is not None:
-        options = replace(TrainOptions(), **changes)
-        result = train_on(data, out, options, cache=out / "cache", reporter=reporter)
-    else:
-        msg = "give a PROJECT, or --data DATASET together with --out RUN"
-        raise UsageError(msg)
-    if as_json:
-        console.print_json(
-            {
-                "run": result.run.name,
-                "weights": str(result.weights),
-                "sha256": result.sha256,
-                "parameters": result.parameters,
-                "epochs": result.epochs,
-                "seconds": round(result.seconds, 1),
-            }
-        )
-    else:
-        show_training(result)
-
-
-@cli.command()
 @click.argument("project", type=PROJECT)
 @click.option("--weights", help="Run id or weights file; the newest run by default.")
 @click.option("--device", help="As torch names it: cpu, 0.")
+@trusting_weights
 @mapping_slides
 @common
 def evaluate(
@@ -317,16 +246,6 @@ def demo(folder: Path, seed: int, as_json: bool, reporter: Reporter) -> None:
     console.line(f"look at: {result.sheet}")
     console.line(f"open in QuPath: {result.project_file}")
     console.line(f"next: glombridge status {result.project_file.parent}")
-
-
-def show_training(result: TrainResult) -> None:
-    """One line about a training run."""
-    from . import console
-
-    console.line(
-        f"trained {result.run.name}: {result.parameters:,} parameters, {result.epochs} epochs, "
-        f"{result.seconds:.0f} s -> {result.weights}"
-    )
 
 
 def show_evaluation(result: EvaluateResult) -> None:

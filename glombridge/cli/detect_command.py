@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..progress import SILENT, Reporter
-from .main import PROJECT, cli, common, mapping_slides
+from .main import PROJECT, cli, common, mapping_slides, trusting_weights
 
 if TYPE_CHECKING:
     from ..steps.detect import DetectResult
@@ -87,6 +87,7 @@ def _region(
 @click.option("--method", type=click.Choice(["views", "nms", "nmm"]), help="How to stitch.")
 @click.option("--flips", is_flag=True, help="Look mirrored too, to say how sure the model is.")
 @click.option("--profile", is_flag=True, help="Print where the time went.")
+@trusting_weights
 @mapping_slides
 @common
 def detect(

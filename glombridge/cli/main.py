@@ -49,6 +49,29 @@ def common(command: Callable[..., Any]) -> Callable[..., Any]:
     return wrapper
 
 
+def trusting_weights(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command ``--trust-weights``: the files are on the user's list before it begins."""
+
+    @click.option(
+        "--trust-weights",
+        "trusted_files",
+        type=PROJECT,
+        multiple=True,
+        metavar="FILE",
+        help="You know who made these weights: they may be loaded from now on.",
+    )
+    @wraps(command)
+    def wrapper(trusted_files: tuple[Path, ...], **values: Any) -> Any:
+        if trusted_files:
+            from ..training.trust import trust
+
+            for file in trusted_files:
+                trust(file, "by --trust-weights")
+        return command(**values)
+
+    return wrapper
+
+
 breaking_lock = click.option(
     "--break-lock", is_flag=True, help="Take the project lock whoever holds it."
 )

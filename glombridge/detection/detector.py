@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from ..errors import InputError, MachineError
 from ..training.sandbox import load_ultralytics, use_threads
+from ..training.trust import require_trust
 
 RAW_CONFIDENCE = 0.01
 """Boxes below this score are not kept at all; curves and thresholds are made above it."""
@@ -70,17 +71,17 @@ class Detector:
 
         Args:
             weights: a ``.pt`` file of ultralytics.
-            cache: where ultralytics keeps its settings.
+            cache: where ultralytics keeps its settings. Weights of the runs beside it, those of the
+                same project, may be loaded.
             device: as torch names it (``cpu``, ``0``, ``cuda:1``); ``None`` = a GPU if there is one.
             threads: of torch on a CPU.
 
         Raises:
             InputError: the file is missing or is not the weights of a detector, or no such device.
+            ProtectedError: weights that nobody answers for.
             MissingComponentError: a library is not installed.
         """
-        if not weights.is_file():
-            msg = f"no weights file {weights}"
-            raise InputError(msg)
+        require_trust(weights, cache.parent / "runs")
         ultralytics = load_ultralytics(cache)
         use_threads(threads)
         import torch

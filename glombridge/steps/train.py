@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..errors import InputError
+from ..errors import GlombridgeError, InputError, UsageError
 from ..progress import SILENT, Reporter
-from ..training import TrainOptions, TrainResult
+from ..training import RunFolder, TrainOptions, TrainResult
+from ..training import resume as resume_on
 from ..training import train as train_on
+from ..training.trust import trust
 from .project import Project
+
+log = logging.getLogger(__name__)
 
 
 def train(
@@ -25,6 +30,7 @@ def train(
 
     Raises:
         InputError: there is no dataset, or it cannot be trained on.
+        GlombridgeError: as :func:`glombridge.training.train` says.
     """
     workspace = project.workspace
     dataset = dataset or workspace.latest_run(workspace.datasets, "tiles")
@@ -34,29 +40,65 @@ def train(
     run = workspace.claim_run(workspace.runs, "train")
     try:
         result = train_on(
-            dataset, run, options or options_of(project), cache=workspace.cache, reporter=reporter
+            dataset,
+            run,
+            options or options_of(project),
+            cache=workspace.cache,
+            runs=workspace.runs,
+            reporter=reporter,
         )
     except BaseException:
         with suppress(OSError):
             run.rmdir()  # refused before it began: nothing in it
         raise
-    workspace.record(
-        "train",
-        run=run.name,
-        weights_sha256=result.sha256,
-        dataset=workspace.relative(dataset),
-        seconds=round(result.seconds, 1),
-    )
+    _record(project, result, workspace.relative(dataset))
     return result
 
 
-def options_of(project: Project, **changes: Any) -> TrainOptions:
-    """What the settings say about training, with the changes given."""
+def resume(
+    project: Project, *, device: str | None = None, reporter: Reporter = SILENT
+) -> TrainResult:
+    """Go on with the newest training of a project that was interrupted.
+
+    Raises:
+        InputError: there is none.
+        GlombridgeError: as :func:`glombridge.training.resume` says.
+    """
+    workspace = project.workspace
+    runs = workspace.runs
+    begun = [p for p in runs.iterdir() if RunFolder(p).can_go_on] if runs.is_dir() else []
+    if not begun:
+        msg = f"project {workspace.project_folder} has no training that was interrupted"
+        raise InputError(msg)
+    newest = max(begun, key=lambda p: (len(p.name), p.name))  # train-1000 comes after train-999
+    result = resume_on(newest, cache=workspace.cache, device=device, reporter=reporter)
+    _record(project, result, None)
+    return result
+
+
+def options_of(project: Project, *, start_from: str | None = None, **changes: Any) -> TrainOptions:
+    """What the settings say about training, with the changes given.
+
+    Args:
+        project: whose settings.
+        start_from: run id or weights file to go on from.
+        changes: of :class:`TrainOptions`; ``None`` changes nothing.
+
+    Raises:
+        InputError: there is no such run.
+        UsageError: a model and weights to go on from are both given.
+    """
     t = project.settings.train
+    if start_from is not None:
+        if changes.get("model") is not None:
+            msg = "--from goes on with the model of that run; leave --model out"
+            raise UsageError(msg)
+        changes["start_from"] = project.workspace.weights_of(start_from)
     options = TrainOptions(
         model=t.model,
         pretrained=t.pretrained,
         epochs=t.epochs,
+        patience=t.patience,
         batch=t.batch,
         learning_rate=t.learning_rate,
         seed=project.settings.seed,
@@ -64,3 +106,23 @@ def options_of(project: Project, **changes: Any) -> TrainOptions:
         validate=t.validate_epochs,
     )
     return replace(options, **{k: v for k, v in changes.items() if v is not None})
+
+
+def trust_own(weights: Path, run: str) -> None:
+    """The user of this machine trusts what was trained here, also outside the project."""
+    try:
+        trust(weights, f"trained here as {run}")
+    except GlombridgeError as error:
+        # Inside the project the run's manifest is enough.
+        log.info("weights of %s are not on the user's list: %s", run, error)
+
+
+def _record(project: Project, result: TrainResult, dataset: str | None) -> None:
+    trust_own(result.weights, result.run.name)
+    project.workspace.record(
+        "train",
+        run=result.run.name,
+        weights_sha256=result.sha256,
+        **({"dataset": dataset} if dataset else {"resumed": True}),
+        seconds=round(result.seconds, 1),
+    )

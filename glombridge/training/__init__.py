@@ -1,5 +1,7 @@
 """From a tile dataset to weights, by ultralytics, on a GPU or a CPU."""
 
-from .trainer import TrainOptions, TrainResult, train
+from .options import TrainOptions, TrainResult, paper_options
+from .run_folder import RunFolder
+from .trainer import resume, train
 
-__all__ = ["TrainOptions", "TrainResult", "train"]
+__all__ = ["RunFolder", "TrainOptions", "TrainResult", "paper_options", "resume", "train"]

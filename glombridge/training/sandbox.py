@@ -48,7 +48,7 @@ def load_ultralytics(cache: Path, *, allow_network: bool = False) -> ModuleType:
         import ultralytics
     except (ImportError, RuntimeError) as error:
         raise MissingComponentError(explain_import_error(error) or str(error)) from error
-    _quieten()
+    quieten()
     module: ModuleType = ultralytics
     return module
 
@@ -96,7 +96,8 @@ def _prepare(cache: Path, *, allow_network: bool) -> None:
         )
 
 
-def _quieten() -> None:
+def quieten() -> None:
+    """Switch off what ultralytics does of its own accord; for each process that imports it."""
     from ultralytics.engine import trainer
     from ultralytics.utils import LOGGER, SETTINGS, TQDM, nms
 

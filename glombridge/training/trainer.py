@@ -2,72 +2,38 @@
 
 from __future__ import annotations
 
-import json
-import math
-import shutil
-import time
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+import logging
+import subprocess
+from collections.abc import Mapping
+from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from ..errors import GlombridgeError, InputError, MachineError, MissingComponentError
+from ..errors import (
+    GlombridgeError,
+    InputError,
+    MachineError,
+    MissingComponentError,
+    ProtectedError,
+)
 from ..ledger.history import utc_now
-from ..ledger.manifest import environment, sha256_of, write_json
-from ..progress import SILENT, Reporter, Task
+from ..ledger.manifest import environment, sha256_of
+from ..progress import SILENT, Reporter
+from .arguments import train_arguments
+from .checkpoint import STATE, load_state
+from .dataset import Dataset, open_dataset
+from .devices import training_device
+from .following import follow
+from .hardware import hardware
+from .options import PAPER_TILE_PX, TrainOptions, TrainResult
+from .run_folder import RunFolder
 from .sandbox import load_ultralytics, use_threads
+from .start import Start, find_start
 
-OWN_MODELS = {"glom-pico": Path(__file__).parent / "models" / "glom-pico.yaml"}
-"""Models whose configuration comes with glombridge."""
+log = logging.getLogger(__name__)
 
-SMALL_DATASET_TILES = 2000
-"""Below this many training tiles gradients are not accumulated: over 64 tiles a step, as
-ultralytics does, a few hundred tiles give too few steps to learn anything."""
-
-
-@dataclass(frozen=True)
-class TrainOptions:
-    """What to train and how long.
-
-    Attributes:
-        model: name of an architecture (``yolo11n``, ``yolov5l``, ``glom-pico``), a ``.yaml``
-            configuration, or a ``.pt`` file to start from.
-        pretrained: start a named architecture from its published weights.
-        allow_download: those weights may be fetched from the network.
-        validate: look at the validation tiles after each epoch and keep the best epoch; without
-            it the last epoch is kept.
-        device: as torch names it (``cpu``, ``0``, ``0,1``); ``None`` = a GPU if there is one.
-    """
-
-    model: str = "yolo11n"
-    pretrained: bool = False
-    allow_download: bool = False
-    epochs: int = 100
-    batch: int = 8
-    learning_rate: float | None = None
-    seed: int = 0
-    threads: int | None = None
-    validate: bool = True
-    device: str | None = None
-
-
-@dataclass(frozen=True)
-class TrainResult:
-    """A finished training run.
-
-    Attributes:
-        run: folder of the run, holding ``weights/best.pt`` and ``manifest.json``.
-        weights: the weights file.
-        seconds: wall time of the training.
-        parameters: number of trained parameters.
-    """
-
-    run: Path
-    weights: Path
-    sha256: str
-    seconds: float
-    parameters: int
-    epochs: int
+_NO_ROOM = ("No space left", "PytorchStreamWriter", "Disk quota exceeded")
 
 
 def train(
@@ -76,234 +42,292 @@ def train(
     options: TrainOptions,
     *,
     cache: Path,
+    runs: Path | None = None,
     reporter: Reporter = SILENT,
 ) -> TrainResult:
     """Train a detector on a dataset written by :func:`glombridge.tiles.write_dataset`.
 
+    On a CPU the same options, dataset and library versions give the same bytes, however often the
+    training was interrupted and resumed on the way.
+
     Args:
         dataset: folder with ``data.yaml`` and ``manifest.json``.
         run: folder to make; it counts as finished once it holds ``manifest.json``.
-        cache: where ultralytics keeps its settings.
+        options: what to train.
+        cache: where ultralytics keeps its settings, and published weights lie in ``weights/``.
+        runs: the project's training runs, whose weights may be loaded.
+        reporter: is told of each batch.
 
     Raises:
-        InputError: the dataset is missing, has no training tiles or a class without examples, or
-            the model cannot be.
+        InputError: the dataset cannot be trained on, there is no such model or device, weights are for
+            another task or other classes, or training went astray.
+        ProtectedError: weights that nobody answers for, or a run in this place.
         MissingComponentError: a library or pretrained weights are not there.
         MachineError: disk full, out of memory.
     """
-    manifest = _check_dataset(dataset)
-    ultralytics = load_ultralytics(cache, allow_network=options.allow_download)
-    threads = use_threads(options.threads)
-    start = _resolve_start(options, cache)
-    run.mkdir(parents=True, exist_ok=True)
-    tile = manifest["settings"]["tile"]
-    n_train = int(manifest["tiles"]["train"])
-    arguments = _arguments(options, dataset, tile, n_train, run)
-    started = time.monotonic()
-    try:
-        model = ultralytics.YOLO(str(start), task="detect")
-        with reporter.task(f"train {Path(options.model).stem}", options.epochs) as task:
-            for event, callback in _callbacks(task, options.epochs).items():
-                model.add_callback(event, callback)
-            model.train(**arguments)
-        parameters = sum(p.numel() for p in model.model.parameters())
-    except GlombridgeError:
-        raise
-    except OSError as error:
-        msg = f"training stopped: {error}. Free space on the disk that holds {run} and try again."
-        raise MachineError(msg) from error
-    except RuntimeError as error:
-        raise _explain_runtime_error(error, options) from error
-    seconds = time.monotonic() - started
-    weights = _keep_weights(run)
-    result = TrainResult(run, weights, sha256_of(weights), seconds, parameters, options.epochs)
-    write_json(
-        run / "manifest.json",
-        {
-            "kind": "train",
-            "run": run.name,
-            "finished": utc_now(),
-            "seconds": round(seconds, 1),
-            "options": asdict(options),
-            "threads": threads,
-            "arguments": {k: v for k, v in arguments.items() if k not in ("data", "project")},
-            "parameters": parameters,
-            "classes": manifest["class_names"],
-            "tiles": tile,
-            "weights": {"file": "weights/best.pt", "sha256": result.sha256},
-            "dataset": {
-                "name": dataset.name,
-                "manifest_sha256": sha256_of(dataset / "manifest.json"),
-                "tiles": manifest["tiles"],
-                "objects": manifest["objects"],
-                "patients": manifest["patients"],
-            },
-            "environment": environment(),
+    folder = RunFolder(run)
+    if folder.is_finished or folder.can_go_on:
+        way_out = (
+            "Choose another folder" if folder.is_finished else "Give --resume to go on with it"
+        )
+        msg = f"{run} holds a training already. {way_out}."
+        raise ProtectedError(msg)
+    data = open_dataset(dataset, validate=options.validate)
+    _check_preset(options, data)
+    load_ultralytics(cache, allow_network=options.allow_download)
+    device = training_device(options.device)
+    _check_batch(options, device)
+    start = find_start(options, data.class_names, cache, runs)
+    plan = {
+        "options": {
+            **vars(options),
+            "start_from": str(options.start_from) if options.start_from else None,
         },
-    )
+        "start": {**start.as_dict(), "model": str(start.model), "note": start.note},
+        "dataset": str(dataset.resolve()),
+        "dataset_sha256": data.manifest_sha256,
+        "files_sha256": data.files_sha256,
+        "environment": environment(),
+    }
+    with folder.begun(plan):
+        result = _train(folder, data, options, start, device, cache, [], reporter)
+    folder.clear()
     return result
 
 
-def _check_dataset(dataset: Path) -> dict[str, Any]:
-    for name in ("data.yaml", "manifest.json"):
-        if not (dataset / name).is_file():
-            msg = f"{dataset} is not a finished dataset: it has no {name}. Run 'glombridge tile'."
-            raise InputError(msg)
-    manifest: dict[str, Any] = json.loads((dataset / "manifest.json").read_text(encoding="utf-8"))
-    if not manifest["tiles"]["train"]:
-        msg = f"dataset {dataset} has no training tiles"
-        raise InputError(msg)
-    empty = [name for name, count in manifest["labels"]["train"].items() if not count]
-    if empty:
-        msg = (
-            f"dataset {dataset} has no training example of class {', '.join(empty)}. Annotate some, "
-            "or take the class out of [classes] in the settings."
-        )
-        raise InputError(msg)
-    return manifest
+def resume(
+    run: Path, *, cache: Path, device: str | None = None, reporter: Reporter = SILENT
+) -> TrainResult:
+    """Go on with a training that was interrupted, from its last finished epoch.
 
+    Args:
+        run: folder of the run.
+        cache: as in :func:`train`.
+        device: in place of the one it was begun on.
+        reporter: is told of each batch.
 
-def _resolve_start(options: TrainOptions, cache: Path) -> Path | str:
-    name = options.model
-    if name in OWN_MODELS:
-        if options.pretrained:
-            msg = f"model {name!r} has no published weights; leave pretrained out"
-            raise InputError(msg)
-        return OWN_MODELS[name]
-    path = Path(name)
-    if path.suffix in (".pt", ".yaml", ".yml") and path.parent != Path():
-        if not path.is_file():
-            msg = f"no model file {name}"
-            raise InputError(msg)
-        return path
-    if options.pretrained:
-        weights = cache / "weights" / f"{path.stem}.pt"
-        if weights.is_file():
-            return weights
-        if not options.allow_download:
+    Raises:
+        InputError: it is finished or was never begun, its dataset has changed, or whatever
+            :func:`train` raises.
+        ProtectedError: another process is training it.
+    """
+    folder = RunFolder(run)
+    with folder.continued() as plan:
+        options = TrainOptions(**{**plan["options"], "start_from": None})
+        options = replace(options, device=device or options.device)
+        data = open_dataset(Path(plan["dataset"]), validate=options.validate)
+        if (data.manifest_sha256, data.files_sha256) != (
+            plan["dataset_sha256"],
+            plan["files_sha256"],
+        ):
             msg = (
-                f"pretrained weights for {path.stem!r} are not on this machine. Put the file at "
-                f"{weights}, or allow the download with --download, or train from scratch."
+                f"dataset {data.folder} is not the one that {run.name} was begun with: its files have "
+                "changed. Train anew."
             )
-            raise MissingComponentError(msg)
-        return _download(weights)
-    from ultralytics.utils.checks import check_yaml
+            raise InputError(msg)
+        load_ultralytics(cache)
+        on_device = training_device(options.device)
+        start = Start(**plan["start"])
+        if start.has_weights and (
+            not Path(start.model).is_file() or sha256_of(Path(start.model)) != start.sha256
+        ):
+            msg = (
+                f"{run.name} was begun from {start.model}, which is not there any more. Train anew."
+            )
+            raise InputError(msg)
+        notes = []
+        if plan["environment"] != environment():
+            note = (
+                "other versions of libraries than it was begun with: not the weights an uninterrupted "
+                "training would have given"
+            )
+            log.warning("%s goes on with %s", run.name, note)
+            notes.append(f"resumed with {note}")
+        result = _train(folder, data, options, start, on_device, cache, notes, reporter)
+    folder.clear()
+    return result
 
+
+def _train(
+    folder: RunFolder,
+    data: Dataset,
+    options: TrainOptions,
+    start: Start,
+    device: str,
+    cache: Path,
+    notes: list[str],
+    reporter: Reporter,
+) -> TrainResult:
+    ultralytics = load_ultralytics(cache)
+    threads = use_threads(options.threads)
+    from .engine import DetectTrainer, TransformerTrainer, out_of_memory
+
+    arguments = train_arguments(options, data, folder.work, device, has_weights=start.has_weights)
+    state = load_state(folder.work, peek=True)
+    if state is not None:
+        # What was measured at the beginning may come out otherwise today.
+        arguments["batch"] = state["batch"]
+    resumed_at = 0 if state is None else state["epoch"] + 1
+    del state
     try:
-        # Only its own configurations: a name must not be looked up in the working directory.
-        found = check_yaml(f"{path.stem}.yaml")
-    except FileNotFoundError:
+        model = _load_start(ultralytics, start)
+        trainer = TransformerTrainer if "RTDETR" in type(model).__name__ else DetectTrainer
+        with (
+            reporter.task(f"train {Path(start.model).stem}", options.epochs) as task,
+            follow(model, task, options.epochs, folder.work, in_workers="," in device),
+        ):
+            model.train(trainer=trainer, **arguments)
+    except GlombridgeError:
+        raise
+    except KeyboardInterrupt:
+        if (folder.work / STATE).is_file():
+            log.warning("interrupted; --resume goes on after the last finished epoch")
+        raise
+    except OSError as error:
         msg = (
-            f"no model {name!r}. Known are ultralytics' names (yolov5l, yolo11n, rtdetr-l, ...), "
-            f"{', '.join(OWN_MODELS)}, and paths of .pt and .yaml files."
+            f"training stopped: {error}. Free space on the disk that holds {folder.folder} and go on "
+            "with --resume."
         )
-        raise InputError(msg) from None
-    del found  # ultralytics resolves scaled names such as yolo11n.yaml itself
-    return f"{path.stem}.yaml"
+        raise MachineError(msg) from error
+    except subprocess.CalledProcessError as error:
+        msg = (
+            f"the training processes of GPUs {device} ended with code {error.returncode}; see above"
+        )
+        raise MachineError(msg) from error
+    except RuntimeError as error:
+        text = str(error).lower()
+        if "out of memory" in text or "can't allocate memory" in text:
+            raise out_of_memory(int(arguments["batch"]), device) from error
+        if any(words in str(error) for words in _NO_ROOM):
+            msg = (
+                f"training could not write to {folder.folder}: {error}. Free space, then --resume."
+            )
+            raise MachineError(msg) from error
+        raise
+    if start.note:
+        notes.append(start.note)
+    return _finish(
+        folder, data, options, start, device, threads, arguments, resumed_at, notes, model
+    )
 
 
-def _download(weights: Path) -> Path:
-    from ultralytics.utils.downloads import attempt_download_asset
-
-    weights.parent.mkdir(parents=True, exist_ok=True)
+def _load_start(ultralytics: Any, start: Start) -> Any:
+    # Of weights ultralytics' YOLO class finds out by itself that they are RT-DETR's.
+    is_transformer = not start.has_weights and "rtdetr" in Path(start.model).stem.lower()
+    kind = ultralytics.RTDETR if is_transformer else ultralytics.YOLO
     try:
-        attempt_download_asset(str(weights))
+        model = kind(str(start.model))
     except Exception as error:
-        msg = f"cannot download {weights.name}: {error}. Put the file at {weights} by hand."
-        raise MissingComponentError(msg) from error
-    if not weights.is_file():
-        msg = f"{weights.name} could not be downloaded. Put the file at {weights} by hand."
-        raise MissingComponentError(msg)
-    return weights
-
-
-def _arguments(
-    options: TrainOptions, dataset: Path, tile: Mapping[str, Any], n_train: int, run: Path
-) -> dict[str, Any]:
-    width, height = int(tile["width_px"]), int(tile["height_px"])
-    return {
-        "data": str((dataset / "data.yaml").resolve()),
-        "project": str(run.resolve()),
-        "name": "ultralytics",
-        "exist_ok": True,
-        "epochs": options.epochs,
-        "batch": options.batch,
-        "device": options.device,
-        "seed": options.seed,
-        "deterministic": True,
-        # Tiles are shown as they were cut: not shrunk to 640 pixels, not cropped square. The
-        # stride of 32 is what every architecture here can take.
-        "imgsz": 32 * math.ceil(max(width, height) / 32),
-        "rect": width != height,
-        "optimizer": "AdamW",
-        "lr0": options.learning_rate or 0.002,
-        "cos_lr": True,
-        "warmup_epochs": min(3.0, max(1.0, options.epochs / 20)),
-        "nbs": 64 if n_train >= SMALL_DATASET_TILES else options.batch,
-        # Tissue has no up or down. Rotation by free angles is left out: it widens boxes.
-        "fliplr": 0.5,
-        "flipud": 0.5,
-        "degrees": 0.0,
-        # Stain and scanner vary in hue and strength; pathology's colours do not turn green.
-        "hsv_h": 0.02,
-        "hsv_s": 0.5,
-        "hsv_v": 0.3,
-        # The scale of a slide is known, so sizes vary only as glomeruli do.
-        "scale": 0.2,
-        "translate": 0.1,
-        # Mosaic pastes tile borders into the middle of an image, where no real tile has one.
-        "mosaic": 0.0,
-        "cache": "ram" if n_train * width * height * 3 < 2 << 30 else False,
-        # Small data in memory needs no workers, and starting them costs more than they bring.
-        "workers": 0 if n_train < SMALL_DATASET_TILES else 8,
-        "val": options.validate,
-        "plots": False,
-        "verbose": False,
-        "pretrained": Path(options.model).suffix == ".pt" or options.pretrained,
-    }
-
-
-def _callbacks(task: Task, epochs: int) -> dict[str, Callable[[Any], None]]:
-    done = 0.0
-
-    def on_batch_end(trainer: Any) -> None:
-        nonlocal done
-        batches = len(trainer.train_loader)
-        position = trainer.epoch + (getattr(trainer, "batch_i", 0) + 1) / batches
-        if position > done:
-            task.advance(position - done)
-            done = position
-
-    def on_epoch_end(trainer: Any) -> None:
-        nonlocal done
-        loss = sum(float(v) for v in trainer.tloss.values())
-        task.advance(
-            max(0.0, trainer.epoch + 1 - done),
-            note=f"epoch {trainer.epoch + 1}/{epochs} loss {loss:.2f}",
+        if not start.has_weights:
+            raise
+        msg = f"{start.model} cannot be loaded as ultralytics weights: {error}"
+        raise InputError(msg) from error
+    if model.task != "detect":
+        msg = (
+            f"{start.model} is for the task {model.task!r}; boxes are learnt by a model for 'detect', "
+            "such as yolo11n or yolov5l."
         )
-        done = max(done, trainer.epoch + 1.0)
+        raise InputError(msg)
+    return model
 
-    return {"on_train_batch_end": on_batch_end, "on_train_epoch_end": on_epoch_end}
 
-
-def _keep_weights(run: Path) -> Path:
-    made = run / "ultralytics" / "weights"
-    best = made / "best.pt" if (made / "best.pt").is_file() else made / "last.pt"
-    if not best.is_file():
-        msg = f"training left no weights in {made}"
+def _finish(
+    folder: RunFolder,
+    data: Dataset,
+    options: TrainOptions,
+    start: Start,
+    device: str,
+    threads: int,
+    arguments: Mapping[str, Any],
+    resumed_at: int,
+    notes: list[str],
+    model: Any,
+) -> TrainResult:
+    state = load_state(folder.work, peek=True)
+    made = folder.work / "ultralytics" / "weights" / "best.pt"
+    if state is None or not made.is_file():
+        msg = f"training left no weights in {folder.work}"
         raise MachineError(msg)
-    target = run / "weights" / "best.pt"
-    target.parent.mkdir(exist_ok=True)
-    shutil.move(best, target)
-    shutil.rmtree(made)
-    return target
+    if "," in device and arguments["rect"]:
+        notes.append("on several GPUs ultralytics pads tiles to squares")
+    sha256 = sha256_of(made)
+    parameters = sum(p.numel() for p in model.model.parameters())
+    epochs, best_epoch = state["epoch"] + 1, state["best_epoch"] + 1
+    where = ("data", "project", "name", "exist_ok")
+    document = {
+        "kind": "train",
+        "run": folder.folder.name,
+        "finished": utc_now(),
+        "seconds": round(state["seconds"], 1),
+        "options": options.as_dict(),
+        "seed": options.seed,
+        "threads": threads,
+        "arguments": {k: v for k, v in arguments.items() if k not in where}
+        | {"batch": state["batch"]},
+        "start": start.as_dict(),
+        "parameters": parameters,
+        "epochs": epochs,
+        "best_epoch": best_epoch,
+        "stopped_early": epochs < options.epochs,
+        "resumed_after_epoch": resumed_at or None,
+        # As ultralytics counts them: per tile, before stitching, an object once per tile it is on.
+        "tile_metrics_of_best_epoch": state["best_metrics"],
+        "classes": data.class_names,
+        "tiles": data.manifest["settings"]["tile"],
+        "weights": {"file": "weights/best.pt", "sha256": sha256},
+        "dataset": {
+            "name": data.folder.name,
+            "manifest_sha256": data.manifest_sha256,
+            "files_sha256": data.files_sha256,
+            "annotations_sha256": data.annotations_sha256,
+            "tiles": data.manifest["tiles"],
+            "objects": data.manifest["objects"],
+            "patients": data.manifest["patients"],
+        },
+        "peak_memory_bytes": state["peak_memory_bytes"],
+        "peak_gpu_memory_bytes": state["peak_gpu_memory_bytes"],
+        "hardware": hardware(device),
+        "environment": environment(),
+        "notes": notes,
+    }
+    weights = folder.finish(made, state["csv"], document)
+    return TrainResult(
+        folder.folder,
+        weights,
+        sha256,
+        state["seconds"],
+        parameters,
+        epochs,
+        best_epoch,
+        tuple(notes),
+    )
 
 
-def _explain_runtime_error(error: RuntimeError, options: TrainOptions) -> GlombridgeError:
-    text = str(error)
-    if "out of memory" in text.lower():
-        msg = f"out of memory with batch {options.batch}. Try --batch {max(1, options.batch // 2)}."
-        return MachineError(msg)
-    if "No space left" in text or "PytorchStreamWriter" in text:
-        return MachineError(f"training could not write its weights: {text}")
-    raise error
+def _check_preset(options: TrainOptions, data: Dataset) -> None:
+    if options.preset == "paper" and data.tile_px != PAPER_TILE_PX:
+        width, height = PAPER_TILE_PX
+        msg = (
+            f"the paper's tiles are {width} x {height} px, those of dataset {data.folder} are "
+            f"{data.tile_px[0]} x {data.tile_px[1]} px. Write width_px = {width}, height_px = {height} and "
+            f"overlap = {1 / 3} into [tiles] of the settings, leave mpp out, and run 'glombridge tile' "
+            "again."
+        )
+        raise InputError(msg)
+
+
+def _check_batch(options: TrainOptions, device: str) -> None:
+    n_devices = len(device.split(","))
+    if n_devices == 1:
+        return
+    if options.batch is None or options.batch % n_devices:
+        msg = (
+            f"{n_devices} GPUs share a batch, and batch {options.batch} cannot be shared: give --batch, a "
+            f"multiple of {n_devices}, such as {8 * n_devices}"
+        )
+        raise InputError(msg)
+    if find_spec("cloudpickle") is None:
+        msg = (
+            "training on several GPUs needs the library cloudpickle, with which ultralytics hands the "
+            "training to its processes: 'pip install cloudpickle'"
+        )
+        raise MissingComponentError(msg)

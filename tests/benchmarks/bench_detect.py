@@ -41,6 +41,7 @@ from glombridge.slides.reader import Slide
 from glombridge.slides.strips import Region, read_regions
 from glombridge.tiles.grid import Grid, TileSpec
 from glombridge.training.sandbox import load_ultralytics, use_threads
+from glombridge.training.trust import CONFIG_VARIABLE, trust
 
 WIDTH, HEIGHT, MPP = 6400, 4300, 0.5
 ROUNDS = 3
@@ -80,6 +81,8 @@ def measure(folder: Path, tile_px: int, model: str, device: str, given_threads: 
     torch.manual_seed(0)
     weights = folder / "random.pt"
     ultralytics.YOLO(model).save(str(weights))
+    os.environ[CONFIG_VARIABLE] = str(folder / "configuration")
+    trust(weights, "made by this benchmark")
     slide_path = folder / "slide.tif"
     paint(slide_path)
     spec = TileSpec(tile_px, tile_px, 1 / 3, MPP)

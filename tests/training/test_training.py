@@ -2,79 +2,77 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
+import torch
+from tiny_dataset import write_tiny_dataset
 
 from glombridge.components import explain_import_error
 from glombridge.errors import InputError, MissingComponentError
 from glombridge.training import TrainOptions, train
-from glombridge.training.trainer import _arguments
+from glombridge.training.arguments import EACH_BATCH, train_arguments
+from glombridge.training.dataset import Dataset
+from glombridge.training.devices import training_device
 
 
-def dataset(folder: Path, **changes: Any) -> Path:
-    manifest = {
-        "class_names": ["Glomerulus"],
-        "tiles": {"train": 3, "val": 1, "test": 1},
-        "labels": {"train": {"Glomerulus": 2}},
-        "objects": {},
-        "patients": {},
-        "settings": {"tile": {"width_px": 64, "height_px": 64, "overlap": 0.3, "mpp": 4.0}},
-        **changes,
-    }
-    folder.mkdir()
-    (folder / "manifest.json").write_text(json.dumps(manifest))
-    (folder / "data.yaml").write_text("train: images/train\nval: images/val\nnames: {0: G}\n")
-    return folder
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_dataset(tmp_path_factory.mktemp("tiny") / "data")
 
 
 @pytest.mark.parametrize(
-    ("changes", "options", "error", "says"),
+    ("options", "error", "says"),
     [
-        pytest.param({"tiles": {"train": 0}}, {}, InputError, "no training tiles", id="no-tiles"),
+        pytest.param({"model": "yolo99q"}, InputError, "yolo99q", id="unknown-model"),
+        pytest.param({"model": "some/where.pt"}, InputError, "no model file", id="no-file"),
         pytest.param(
-            {"labels": {"train": {"Glomerulus": 0}}},
-            {},
-            InputError,
-            "no training example of class Glomerulus",
-            id="class-without-example",
-        ),
-        pytest.param({}, {"model": "yolo99q"}, InputError, "yolo99q", id="unknown-model"),
-        pytest.param({}, {"model": "some/where.pt"}, InputError, "no model file", id="no-file"),
-        pytest.param(
-            {},
             {"model": "yolo11n", "pretrained": True},
             MissingComponentError,
-            "yolo11n.pt",
+            "yolo11n.pt.*--trust-weights.*--download.*--from-scratch",
             id="weights-must-be-put-there",
         ),
         pytest.param(
-            {},
+            {"model": "yolov5l", "pretrained": True},
+            MissingComponentError,
+            "yolov5lu.pt",
+            id="yolov5-weights-have-another-name",
+        ),
+        pytest.param(
             {"model": "glom-pico", "pretrained": True},
             InputError,
             "no published weights",
             id="nothing-to-start-from",
         ),
+        pytest.param(
+            {"model": "yolo11n-seg", "pretrained": False},
+            InputError,
+            "task 'segment'.*'detect'",
+            id="model-of-another-task",
+        ),
+        pytest.param({"preset": "paper"}, InputError, "1600 x 1200", id="not-the-papers-tiles"),
+        pytest.param({"device": "7"}, InputError, "no GPU 7.*Give --device", id="no-such-gpu"),
+        pytest.param({"device": "gpu"}, InputError, "no device 'gpu'", id="no-such-device"),
     ],
 )
 def test_refusals(
-    tmp_path: Path, changes: dict, options: dict, error: type[Exception], says: str
+    data: Path, tmp_path: Path, options: dict, error: type[Exception], says: str
 ) -> None:
-    data = dataset(tmp_path / "data", **changes)
     run = tmp_path / "run"
     with pytest.raises(error, match=says):
         train(data, run, TrainOptions(**options), cache=tmp_path / "cache")
-    assert not run.exists()
+    assert not list(run.glob("**/*"))
 
 
-def test_an_unfinished_dataset_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="glombridge tile"):
-        train(tmp_path, tmp_path / "run", TrainOptions(), cache=tmp_path / "cache")
+def test_a_gpu_that_is_not_there_is_no_cpu() -> None:
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    assert training_device(None) == "cpu"
+    with pytest.raises(InputError, match=r"torch sees no GPU.*Give --device cpu"):
+        training_device("0")
 
 
 @pytest.mark.parametrize(
@@ -84,16 +82,35 @@ def test_an_unfinished_dataset_is_refused(tmp_path: Path) -> None:
 def test_tiles_are_shown_as_they_were_cut(
     tmp_path: Path, width: int, height: int, imgsz: int, rect: bool
 ) -> None:
-    tile = {"width_px": width, "height_px": height}
-    arguments = _arguments(TrainOptions(), tmp_path, tile, 100, tmp_path)
+    data = described(tmp_path, width, height, 100)
+    arguments = train_arguments(TrainOptions(), data, tmp_path, "cpu", has_weights=False)
     assert (arguments["imgsz"], arguments["rect"]) == (imgsz, rect)
     assert arguments["mosaic"] == 0
 
 
-@pytest.mark.parametrize(("n_train", "nbs"), [(300, 8), (2000, 64)])
+@pytest.mark.parametrize(("n_train", "nbs"), [(300, EACH_BATCH), (2000, 64)])
 def test_small_datasets_step_at_each_batch(tmp_path: Path, n_train: int, nbs: int) -> None:
-    tile = {"width_px": 64, "height_px": 64}
-    assert _arguments(TrainOptions(), tmp_path, tile, n_train, tmp_path)["nbs"] == nbs
+    data = described(tmp_path, 64, 64, n_train)
+    assert train_arguments(TrainOptions(), data, tmp_path, "cpu", has_weights=False)["nbs"] == nbs
+
+
+@pytest.mark.parametrize(("device", "batch"), [("cpu", 8), ("0", -1)])
+def test_the_batch_fits_the_device_unless_it_is_given(
+    tmp_path: Path, device: str, batch: int
+) -> None:
+    data = described(tmp_path, 64, 64, 100)
+    for asked, expected in ((None, batch), (3, 3)):
+        options = TrainOptions(batch=asked)
+        arguments = train_arguments(options, data, tmp_path, device, has_weights=False)
+        assert arguments["batch"] == expected
+
+
+def described(folder: Path, width: int, height: int, n_train: int) -> Dataset:
+    manifest = {
+        "settings": {"tile": {"width_px": width, "height_px": height}},
+        "tiles": {"train": n_train, "val": 1, "test": 1},
+    }
+    return Dataset(folder, manifest, "", "", "")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,136 @@
+"""``train`` as a user types it: resumed after a kill, from an earlier run, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from glombridge.cli import main
+from glombridge.training.trust import trusted
+
+
+def run(*arguments: object) -> int:
+    return int(main([str(a) for a in arguments]))
+
+
+def run_json(capsys: pytest.CaptureFixture[str], *arguments: object) -> Any:
+    capsys.readouterr()
+    assert run(*arguments, "--json", "-q") == 0
+    return json.loads(capsys.readouterr().out)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="kills by a POSIX signal")
+def test_a_killed_training_is_resumed(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    runs = project / "glombridge" / "runs"
+    work = runs / "train-002" / "work"
+    command = [sys.executable, "-m", "glombridge", "train", str(project), "--epochs", "200", "-q"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE) as process:
+        deadline = time.monotonic() + 300
+        while not (work / "state.pt").is_file():
+            assert process.poll() is None, process.stderr.read() if process.stderr else ""
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        os.kill(process.pid, signal.SIGKILL)
+    # Twenty times as long as it needs: nobody waits for that. What was asked for is in the plan.
+    plan = json.loads((work / "plan.json").read_text())
+    assert plan["options"]["epochs"] == 200
+    plan["options"]["epochs"] = 6
+    (work / "plan.json").write_text(json.dumps(plan))
+    capsys.readouterr()
+    assert run("status", project, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["newest"]["train"] == "train-001"
+    result = run_json(capsys, "train", project, "--resume")
+    assert (result["run"], result["epochs"] >= 1) == ("train-002", True)
+    manifest = json.loads((runs / "train-002" / "manifest.json").read_text())
+    assert manifest["resumed_after_epoch"] >= 1
+    assert not work.exists()
+    history = (project / "glombridge" / "history.jsonl").read_text().splitlines()
+    event = json.loads(history[-1])
+    assert (event["event"], event["run"], event["resumed"]) == ("train", "train-002", True)
+    assert run("train", project, "--resume") == 3
+    assert "no training that was interrupted" in capsys.readouterr().err
+
+
+def test_the_next_round_goes_on_from_the_last(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = run_json(capsys, "train", project, "--from", "train-001", "--epochs", 1)
+    runs = project / "glombridge" / "runs"
+    first = json.loads((runs / "train-001" / "manifest.json").read_text())
+    second = json.loads((runs / "train-002" / "manifest.json").read_text())
+    assert second["start"]["sha256"] == first["weights"]["sha256"]
+    assert result["sha256"] == second["weights"]["sha256"] in trusted()
+
+
+def test_training_on_a_dataset_without_a_project(
+    project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = next((project / "glombridge" / "datasets").glob("tiles-*"))
+    options = ["--model", "glom-pico", "--epochs", 1, "--batch", 4, "--device", "cpu"]
+    result = run_json(capsys, "train", "--data", data, "--out", tmp_path / "run", *options)
+    assert Path(result["weights"]).is_file()
+    assert run("train", "--data", data, "--out", tmp_path / "run", *options) == 4
+    assert "holds a training already" in capsys.readouterr().err
+
+
+def test_weights_that_were_sent_by_somebody_need_trust(
+    project: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Another person's configuration, who trained nothing here.
+    monkeypatch.setenv("GLOMBRIDGE_CONFIG_DIR", str(tmp_path / "config"))
+    sent = tmp_path / "sent"
+    shutil.copytree(project / "glombridge" / "runs" / "train-001", sent)
+    slide = next((project.parent / "slides").glob("*.tif"))
+    weights = sent / "weights" / "best.pt"
+    command = ["detect", slide, "--weights", weights, "--out", tmp_path / "found", "-q"]
+    assert run(*command) == 4
+    error = capsys.readouterr().err
+    assert "weights are programs" in error
+    assert f"--trust-weights {weights}" in error
+    assert run(*command, "--trust-weights", weights) == 0
+    shutil.rmtree(tmp_path / "found")
+    assert run(*command) == 0, "once is enough"
+    # In the project that made them they need no trust.
+    assert run("detect", project, "--out", tmp_path / "here", "-q") == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        pytest.param(["--resume", "--epochs", "3"], 2, "--resume goes on", id="resume-otherwise"),
+        pytest.param(["--resume"], 3, "no training that was interrupted", id="nothing-to-resume"),
+        pytest.param(["--preset", "paper"], 3, "1600 x 1200 px", id="not-the-papers-tiles"),
+        pytest.param(["--from", "train-009"], 3, "train-009", id="no-such-run"),
+        pytest.param(["--from", "train-001", "--model", "x"], 2, "leave --model out", id="both"),
+        pytest.param(["--device", "99"], 3, "no GPU 99", id="no-such-gpu"),
+        pytest.param(["--data", "{tmp}"], 3, "not a finished dataset", id="no-dataset"),
+        pytest.param(["--learning-rate", "0"], 2, "learning-rate", id="no-rate"),
+    ],
+)
+def test_refused(
+    project: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    code: int,
+    says: str,
+) -> None:
+    filled = [a.format(tmp=tmp_path) for a in arguments]
+    capsys.readouterr()
+    assert run("train", project, *filled) == code
+    captured = capsys.readouterr()
+    assert says in captured.err
+    assert "Traceback" not in captured.err
+    assert not (project / "glombridge" / "runs" / "train-002").exists()
