@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -56,6 +57,21 @@ class Fault:
             "object": self.object,
             "class": self.label,
         }
+
+    @classmethod
+    def from_dict(cls, told: Mapping[str, Any]) -> Fault:
+        """What :meth:`as_dict` gave."""
+        return cls(
+            FaultKind(told["kind"]),
+            int(told["image"]),
+            told["name"],
+            told["part"],
+            tuple(told["box"]),
+            tuple(told["truth_box"]),
+            told["score"],
+            told["object"],
+            told["class"],
+        )
 
 
 def faults_of(slide: JudgedSlide, confidence: float, min_iou: float) -> list[Fault]:

@@ -29,11 +29,17 @@ annotations, or beside another model, needs no network and no GPU again."""
 
 @dataclass(frozen=True)
 class HeldOut:
-    """An image that did not teach the model."""
+    """An image that did not teach the model.
+
+    Attributes:
+        was_complete: whether it was once searched with no proposal pending, so that proposals pushed
+            since say nothing about what is there.
+    """
 
     image: ImageAnnotations
     patient: str
     part: str
+    was_complete: bool = False
 
 
 def look(
@@ -177,18 +183,42 @@ def _judged(
             tuple(str(t.object.id) for t in marked),
         ),
         seen,
-        known_area(one.image),
+        known_area(one),
         entry.metadata.get(project.settings.evaluate.stain_key, ""),
         mpp,
         project.settings.detect.method,
     )
 
 
-def known_area(image: ImageAnnotations) -> BaseGeometry:
-    """Where every object was marked: searched, and neither ignored nor under a pending proposal."""
+def known_area(one: HeldOut) -> BaseGeometry:
+    """Where every object was marked, QuPath px.
+
+    That is the searched area without ignored areas, and without pending proposals, unless everything
+    had been marked before these came: a model must not hide its own false detections by proposing
+    them.
+    """
+    image = one.image
     searched = image.searched if image.searched is not None else shapely.Polygon()
-    others = [*image.roles.ignored, *image.roles.pending]
+    others = [*image.roles.ignored, *(() if one.was_complete else image.roles.pending)]
     areas = [o.outline.geometry for o in others if o.outline is not None and o.outline.is_area]
     if not areas:
         return searched
     return shapely.difference(searched, shapely.union_all(shapely.make_valid(areas)))
+
+
+def complete_images(project: Project) -> set[int]:
+    """Entry ids of images that some pull found searched, with no proposal pending."""
+    complete: set[int] = set()
+    workspace = project.workspace
+    for pull in workspace.finished_runs(workspace.pulls, "pull"):
+        try:
+            images = json.loads((pull / "manifest.json").read_text(encoding="utf-8"))["images"]
+        except (ValueError, KeyError) as error:
+            msg = (
+                f"{pull / 'manifest.json'} is not the manifest of a pull: {error!r}. Remove {pull}."
+            )
+            raise DamagedFileError(msg) from error
+        complete |= {
+            int(i["id"]) for i in images if i["searched"] != "nowhere" and not i["pending"]
+        }
+    return complete

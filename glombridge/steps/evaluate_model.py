@@ -14,7 +14,7 @@ from ..evaluation.slides import JudgedSlide
 from ..evaluation.sweep import Sweep
 from ..progress import SILENT, Reporter
 from ..sync.pull import read_annotations
-from .evaluate_look import HeldOut, look, refuse_other_classes
+from .evaluate_look import HeldOut, complete_images, look, refuse_other_classes
 from .project import Project
 from .weights import manifest_of
 
@@ -87,8 +87,9 @@ def held_out_images(project: Project, *, reporter: Reporter = SILENT) -> list[He
         PartlyDoneError: an image that cannot be read.
     """
     parts = project.parts()
+    complete = complete_images(project)
     held_out = [
-        HeldOut(image, patient, str(parts[patient]))
+        HeldOut(image, patient, str(parts[patient]), image.entry.id in complete)
         for image in read_annotations(project.store, project.settings, reporter=reporter)
         if image.searched is not None
         and (patient := project.patient(image.entry)) in parts
