@@ -161,7 +161,8 @@ def show_rounds(result: RoundsResult) -> None:
     for r in result.rounds:
         f = r.figures
         shown = [" ".join(_with_interval(f[k])) for k in ("recall", "f1")]
-        rows.append([r.run, r.decisions, r.confidence, *shown, f["false_per_slide"]["value"]])
+        false = _with_interval(f["false_per_slide"])[0]
+        rows.append([r.run, r.decisions, r.confidence, *shown, false])
     console.table(
         f"{result.objects} objects on {result.slides} test slides of {result.patients} patients",
         ["run", "decisions", "confidence", "recall", "F1", "false per slide"],

@@ -157,7 +157,10 @@ def training(rows: Sequence[Mapping[str, float]]) -> list[str]:
             plot.axes.plot(epochs, [r[key] for r in rows], label=name)
         plot.axes.set_ylim(bottom=0)
     plots.append(plot.svg)
-    watched = [k for k in rows[0] if k.startswith("metrics/") and any(r[k] for r in rows)]
+    # Without validation during training there is only what ultralytics says of the last epoch.
+    watched = [
+        k for k in rows[0] if k.startswith("metrics/") and sum(r[k] != 0 for r in rows) > 1
+    ]
     if watched:
         label = "ultralytics on validation tiles"
         with _plot(label, x="epoch", y="on validation tiles") as plot:

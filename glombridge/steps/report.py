@@ -21,6 +21,9 @@ from .project import Project
 MOST_PICTURES = 60
 """Of each kind of error: enough to see what goes wrong, in a file that can still be mailed."""
 
+FEW_PATIENTS = 10
+"""Below this many clusters the percentile bootstrap is known to cover too little."""
+
 
 @dataclass(frozen=True)
 class ReportResult:
