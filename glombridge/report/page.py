@@ -144,6 +144,7 @@ def render(content: Content) -> str:
             for part, name in (("val", "Validation slides"), ("test", "Test slides"))
             if (text := plots.reliability(document, part)) is not None
         ],
+        review=svg(plots.review(document)),
         training=[svg(text) for text in plots.training(content.training)],
         growth=[svg(text) for text in plots.growth(content.rounds)] if content.rounds else [],
         manifest_text=json.dumps(content.manifest, indent=1, ensure_ascii=False),

@@ -158,9 +158,7 @@ def training(rows: Sequence[Mapping[str, float]]) -> list[str]:
         plot.axes.set_ylim(bottom=0)
     plots.append(plot.svg)
     # Without validation during training there is only what ultralytics says of the last epoch.
-    watched = [
-        k for k in rows[0] if k.startswith("metrics/") and sum(r[k] != 0 for r in rows) > 1
-    ]
+    watched = [k for k in rows[0] if k.startswith("metrics/") and sum(r[k] != 0 for r in rows) > 1]
     if watched:
         label = "ultralytics on validation tiles"
         with _plot(label, x="epoch", y="on validation tiles") as plot:
@@ -201,6 +199,17 @@ def growth(document: Mapping[str, Any]) -> list[str]:
                 plot.axes.set_xticks(places)
         plots.append(plot.svg)
     return plots
+
+
+def review(document: Mapping[str, Any]) -> str | None:
+    """F1 of the test slides over a simulated annotator's decisions, by order of review."""
+    told = document["review"]
+    if not told:
+        return None
+    with _plot("F1 over decisions of review", x="decisions", y="F1 of the slides") as plot:
+        for (name, curve), style in zip(told.items(), (":", "-.", "--", "-"), strict=True):
+            plot.axes.plot(curve["decisions"], curve["f1"], style, label=name)
+    return plot.svg
 
 
 def _unit_square(axes: Axes) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UsageError
+from ..evaluation.annotator import compare_orders
 from ..evaluation.calibration import Calibration, calibrate, reliability
 from ..evaluation.faults import Fault, faults_of
 from ..evaluation.intervals import LEVEL
@@ -185,6 +186,9 @@ def _document(
             )
         ],
         "reliability": {part: _reliability(model, part, calibration) for part in PARTS},
+        "review": compare_orders(
+            ranking(model.of("test"), settings.iou), point.confidence, seed=project.settings.seed
+        ),
     }
     if second is not None:
         told["comparison"] = {

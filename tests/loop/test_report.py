@@ -17,6 +17,7 @@ from glombridge.demo.run import DemoResult
 from glombridge.report.page import FIGURES, PAPER, fixed, resolve
 from glombridge.report.thumbnails import thumbnail
 from glombridge.slides.reader import Slide
+from glombridge.steps.evaluate import evaluate
 from glombridge.steps.evaluate_rounds import evaluate_rounds
 from glombridge.steps.project import Project
 from glombridge.steps.report import report
@@ -29,6 +30,7 @@ PLOTS = {
     "Recall over false objects per slide (FROC)",
     "reliability Validation slides",
     "reliability Test slides",
+    "review",
     "growth 1",
     "growth 2",
     "training 1",
@@ -161,6 +163,21 @@ def test_without_slides_it_says_so_and_keeps_the_numbers(project: Path) -> None:
     assert result.pictures == 0
     assert any("no pictures" in note for note in result.notes)
     assert "slide not readable" in result.file.read_text("utf-8")
+
+
+def test_without_test_patients_it_says_that_nothing_is_known(project: Path) -> None:
+    opened = Project.open(project)
+    moved = {p: "train" for p, part in opened.parts().items() if part == "test"}
+    opened.workspace.record("split", patients=moved, seed=0)
+    evaluate(opened, tiles=False)
+    result = report(opened)
+    assert any("nothing is known about new slides" in note for note in result.notes)
+    document = json.loads(
+        (project / "glombridge" / "runs" / "train-001" / "evaluation.json").read_text("utf-8")
+    )
+    assert document["results"]["test"]["slides"] == 0
+    assert document["test"]["recall"] is None
+    assert_numbers(parsed(result.file).shown, document)
 
 
 @pytest.mark.parametrize(
