@@ -147,8 +147,26 @@ def render(content: Content) -> str:
         review=svg(plots.review(document)),
         training=[svg(text) for text in plots.training(content.training)],
         growth=[svg(text) for text in plots.growth(content.rounds)] if content.rounds else [],
+        facts=_facts(content.manifest, document),
         manifest_text=json.dumps(content.manifest, indent=1, ensure_ascii=False),
     )
+
+
+def _facts(manifest: Mapping[str, Any], document: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """What of a run's manifest people ask for first; ``None`` = the manifest does not say."""
+    options, tiles = manifest.get("options", {}), manifest.get("tiles", {})
+    size = f"{tiles['width_px']} x {tiles['height_px']} px" if "width_px" in tiles else None
+    return [
+        ("run", manifest.get("run")),
+        ("model", options.get("model")),
+        ("parameters", manifest.get("parameters")),
+        ("weights SHA-256", document["weights_sha256"]),
+        ("tiles", size and f"{size} at {tiles.get('mpp') or 'the slide’s own'} µm per px"),
+        ("epochs", options.get("epochs")),
+        ("seed", options.get("seed")),
+        ("seconds of training", manifest.get("seconds")),
+        ("finished", manifest.get("finished")),
+    ]
 
 
 def fixed(value: float | str | None, digits: int = 3) -> str:

@@ -183,8 +183,9 @@ def _models(project: Project) -> list[Model]:
             document = read_evaluation(folder)
         except DamagedFileError:
             continue  # of an older program; the table shows what can be compared
-        options = _read_json(folder / "manifest.json")["options"]
-        models.append(Model(folder.name, Path(str(options["model"])).stem, document))
+        options = _read_json(folder / "manifest.json").get("options", {})
+        name = Path(str(options.get("model", "model"))).stem
+        models.append(Model(folder.name, name, document))
     return models
 
 
