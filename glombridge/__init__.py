@@ -3,7 +3,7 @@
 The road, from left to right; no room imports one to its right::
 
     objects -> qupath, ledger -> slides -> tiles -> training -> detection -> evaluation
-            -> sync -> demo -> cli
+            -> sync -> report -> demo -> cli
 """
 
 __version__ = "0.1.0"

@@ -195,11 +195,20 @@ class PushSettings(_Section):
 
 
 class EvaluateSettings(_Section):
-    """How the operating point is chosen on the validation slides."""
+    """How the operating point is chosen on the validation slides, and what is reported.
+
+    Attributes:
+        iou: least overlap of a detection and an object that are a pair.
+        target: a recall to reach, because an object that is not proposed is not graded; or best F1.
+        stain_key: image metadata that says the stain.
+        resamples: of patients, for intervals.
+    """
 
     iou: float = Field(default=0.5, gt=0, le=1)
-    target: Literal["f1", "recall"] = "f1"
+    target: Literal["f1", "recall"] = "recall"
     target_recall: float = Field(default=0.98, gt=0, le=1)
+    stain_key: str = "stain"
+    resamples: int = Field(default=1000, ge=100, le=100000)
 
 
 class SplitSettings(_Section):
@@ -400,6 +409,8 @@ def render_settings(settings: Settings) -> str:
         "# reopen_above: what was rejected or deleted is proposed again by a detection that scores more",
         "# than this and more than the rejected one did; leave it out for never.",
         *_section("push", settings.push),
+        '# target: "recall" works at the highest confidence that finds target_recall of the objects on',
+        '# the validation slides, "f1" at the one with the best balance of found and false.',
         *_section("evaluate", settings.evaluate),
     ]
     return "\n".join(lines).rstrip() + "\n"

@@ -6,13 +6,14 @@ Imports of the steps stand inside the functions: ``--help`` and ``status`` must 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from ..progress import Reporter
 from .detect_command import show_detections
-from .main import PROJECT, cli, common, mapping_slides, size_px, trusting_weights
+from .evaluate_command import show_evaluation
+from .main import PROJECT, cli, common, mapping_slides, size_px
 from .sync_commands import show_push
 from .tile_command import show_tiles
 from .train_command import show_training
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from ..evaluation.metrics import Score
     from ..qupath import StoreKind
     from ..steps.doctor import DoctorResult
-    from ..steps.evaluate import EvaluateResult
     from ..steps.lint import LintResult
 
 
@@ -93,35 +93,6 @@ def init(
         console.line(f"class {name}: {', '.join(aliases)}")
     for note in result.notes:
         console.line(f"note: {note}")
-
-
-@cli.command()
-@click.argument("project", type=PROJECT)
-@click.option("--weights", help="Run id or weights file; the newest run by default.")
-@click.option("--device", help="As torch names it: cpu, 0.")
-@trusting_weights
-@mapping_slides
-@common
-def evaluate(
-    project: Path,
-    weights: str | None,
-    device: str | None,
-    slides: tuple[str, ...],
-    as_json: bool,
-    reporter: Reporter,
-) -> None:
-    """Choose the confidence on validation slides and report on test slides, after stitching."""
-    from ..steps.evaluate import evaluate as run
-    from ..steps.project import Project
-    from . import console
-
-    result = run(
-        Project.open(project, slides=slides), weights=weights, device=device, reporter=reporter
-    )
-    if as_json:
-        console.print_json(result.as_dict())
-    else:
-        show_evaluation(result)
 
 
 @cli.command()
@@ -248,18 +219,6 @@ def demo(folder: Path, seed: int, as_json: bool, reporter: Reporter) -> None:
     console.line(f"next: glombridge status {result.project_file.parent}")
 
 
-def show_evaluation(result: EvaluateResult) -> None:
-    """Slides at the operating point."""
-    from . import console
-
-    rows = [[s.name, s.part, *_row(s.score)] for s in result.slides]
-    rows += [[f"all {part}", part, *_row(result.total(part))] for part in ("val", "test")]
-    columns = ["slide", "part", "truth", "found", "missed", "false", "precision", "recall", "F1"]
-    console.table(f"{result.run} at confidence {result.point.confidence}", columns, rows)
-    reached = "" if result.point.reached else " (not reached)"
-    console.line(f"confidence chosen on validation slides for {result.point.target}{reached}")
-
-
 def show_health(result: DoctorResult) -> None:
     """One line per check; of sound images only how many there are."""
     from ..steps.doctor import summary
@@ -300,12 +259,6 @@ def _proposals(states: dict[str, int]) -> tuple[int, int, int]:
     pending = states.get("proposal", 0)
     away = states.get("withdrawn", 0) + states.get("lost", 0)
     return pending, sum(states.values()) - pending - away, away
-
-
-def _row(score: Score) -> list[Any]:
-    figures = (score.precision, score.recall, score.f1)
-    counts = [score.truth, score.found, score.missed, score.false]
-    return [*counts, *(None if v is None else f"{v:.3f}" for v in figures)]
 
 
 def _figures(score: Score) -> str:

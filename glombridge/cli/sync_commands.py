@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ..steps.layers import Comparison, LayerRow
     from ..sync.pull import Pull
     from ..sync.push import PushResult
+    from ..sync.push_errors import PushErrorsResult
     from ..sync.withdraw import WithdrawResult
 
 MOST_LINES = 20
@@ -77,6 +78,10 @@ def pull(
 @click.option("--min-confidence", type=click.FloatRange(0, 1), help="Instead of the run's.")
 @click.option("--include-test", is_flag=True, help="Into images of test patients too.")
 @click.option("--skip-bad", is_flag=True, help="Leave out images that cannot be pushed.")
+@click.option(
+    "--errors", is_flag=True, help="Instead: what the newest evaluation found missed and false."
+)
+@click.option("--weights", metavar="RUN", help="With --errors: the evaluated run.")
 @dry_run
 @while_qupath_runs
 @breaking_lock
@@ -90,6 +95,8 @@ def push(
     min_confidence: float | None,
     include_test: bool,
     skip_bad: bool,
+    errors: bool,
+    weights: str | None,
     dry_run: bool,
     while_qupath_runs: bool,
     break_lock: bool,
@@ -98,13 +105,40 @@ def push(
     reporter: Reporter,
 ) -> None:
     """Merge detections into the project as proposals. Changes nothing a human made."""
+    from ..errors import UsageError
     from ..objects import ObjectKind
     from ..steps.project import Project
     from ..steps.push import push as run
+    from ..steps.push_errors import push_errors
     from . import console
 
+    if errors and (detections or objects or min_confidence is not None or skip_bad):
+        msg = (
+            "--errors shows an evaluation's errors; of the options about what to push it takes only "
+            "--weights and --include-test"
+        )
+        raise UsageError(msg)
+    if weights and not errors:
+        msg = "--weights names the evaluated run for --errors; give a detection run's folder as DETECTIONS"
+        raise UsageError(msg)
+    opened = Project.open(project, slides=slides)
+    if errors:
+        shown = push_errors(
+            opened,
+            run=weights,
+            include_test=include_test,
+            dry_run=dry_run,
+            while_qupath_runs=while_qupath_runs,
+            break_lock=break_lock,
+            reporter=reporter,
+        )
+        if as_json:
+            console.print_json(shown.as_dict())
+        else:
+            show_errors(shown)
+        return
     result = run(
-        Project.open(project, slides=slides),
+        opened,
         detections,
         layer=layer,
         objects=ObjectKind(objects) if objects else None,
@@ -371,6 +405,30 @@ def show_push(result: PushResult) -> None:
         console.line(f"written as {result.write}; 'glombridge undo' takes it back")
     elif not result.dry_run:
         console.line("nothing to write: the project is as this run would have it")
+
+
+def show_errors(result: PushErrorsResult) -> None:
+    """What was put in to be looked at."""
+    from . import console
+
+    rows = [
+        [i.entry.name, len(i.add), len(i.remove), i.kept]
+        for i in result.images
+        if i.add or i.remove or i.kept
+    ]
+    verb = "would be shown" if result.dry_run else "shown"
+    console.table(
+        f"errors of {result.run} {verb} as Missed and False",
+        ["image", "added", "removed", "there already"],
+        rows,
+    )
+    if result.left_out:
+        console.line(
+            f"note: {result.left_out} on images of test patients are left out, so that these stay "
+            "marked blind to the model; --include-test shows them"
+        )
+    if result.write:
+        console.line(f"written as {result.write}; 'glombridge undo' takes it back")
 
 
 def show_withdrawal(result: WithdrawResult) -> None:

@@ -52,14 +52,14 @@ class Score:
         return 2 * self.found / total if total else None
 
     def as_dict(self) -> dict[str, int | float | None]:
-        """Counts and figures, the figures rounded to four digits."""
+        """Counts and figures, the figures rounded to six digits."""
         figures = {"precision": self.precision, "recall": self.recall, "f1": self.f1}
         return {
             "truth": self.truth,
             "found": self.found,
             "missed": self.missed,
             "false": self.false,
-            **{k: None if v is None else round(v, 4) for k, v in figures.items()},
+            **{k: None if v is None else round(v, 6) for k, v in figures.items()},
         }
 
 
@@ -88,18 +88,19 @@ def choose_operating_point(
     Args:
         curve: (threshold, score over all validation slides stitched at that threshold), any order.
         target: best F1 (the middle of the thresholds that share it, which moves least with chance),
-            or the highest threshold whose recall reaches ``target_recall``. Where nothing is
-            found, or no threshold reaches it, the lowest one is taken and ``reached`` is false.
+            or the highest threshold whose recall reaches ``target_recall``. Where none reaches it,
+            the highest of those with the best recall there is: lower ones only add false objects.
+            Where nothing is found at all, the lowest. Both say so: ``reached`` is false.
     """
     curve = sorted(curve, key=lambda point: point[0])
     if target == "recall":
-        reaching = [(t, s) for t, s in curve if (s.recall or 0.0) >= target_recall]
-        if reaching:
-            threshold, score = reaching[-1]
-            return OperatingPoint(threshold, f"recall >= {target_recall}", True, score)
-        # Out of reach: the lowest threshold finds the most.
-        threshold, score = curve[0]
-        return OperatingPoint(threshold, f"recall >= {target_recall}", False, score)
+        name = f"recall >= {target_recall}"
+        best_recall = max(s.recall or 0.0 for _, s in curve)
+        if best_recall == 0:
+            return OperatingPoint(curve[0][0], name, False, curve[0][1])
+        wanted = min(best_recall, target_recall)
+        threshold, score = [(t, s) for t, s in curve if (s.recall or 0.0) >= wanted][-1]
+        return OperatingPoint(threshold, name, best_recall >= target_recall, score)
     best = max(s.f1 or 0.0 for _, s in curve)
     if best == 0:
         return OperatingPoint(curve[0][0], "best F1", False, curve[0][1])

@@ -114,7 +114,8 @@ def apply_event(connection: sqlite3.Connection, event: Mapping[str, Any]) -> Non
     kind = event["event"]
     image = event.get("image")
     body = {k: len(v) if isinstance(v, list) and k in _LISTS else v for k, v in event.items()}
-    body.pop("scanned", None)
+    for long in ("scanned", "errors"):
+        body.pop(long, None)
     seq = connection.execute(
         "INSERT INTO event (at, event, image, body) VALUES (?, ?, ?, ?)",
         (event["at"], kind, image, json.dumps(body, ensure_ascii=False)),

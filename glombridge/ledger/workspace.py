@@ -199,8 +199,14 @@ class Workspace:
         self, parent: Path, kind: str, *, containing: str = "manifest.json"
     ) -> Path | None:
         """The newest finished run folder: the highest number that holds the file given."""
-        runs = [p for p in self._numbered(parent, kind) if (p / containing).is_file()]
+        runs = self.finished_runs(parent, kind, containing=containing)
         return runs[-1] if runs else None
+
+    def finished_runs(
+        self, parent: Path, kind: str, *, containing: str = "manifest.json"
+    ) -> list[Path]:
+        """The finished run folders, the oldest first."""
+        return [p for p in self._numbered(parent, kind) if (p / containing).is_file()]
 
     def weights_of(self, name: str | None) -> Path:
         """Weights file by run id or path; the newest finished training run by default.

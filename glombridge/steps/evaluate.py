@@ -2,47 +2,60 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import shapely
-
-from ..detection.boxes import Boxes, Floats
-from ..detection.detector import Detector
-from ..detection.pipeline import SlideDetections, detect_slide
-from ..errors import InputError
-from ..evaluation.matching import Match, match_boxes
-from ..evaluation.metrics import OperatingPoint, Score, choose_operating_point
+from ..errors import UsageError
+from ..evaluation.annotator import compare_orders
+from ..evaluation.calibration import Calibration, calibrate, reliability
+from ..evaluation.faults import Fault, faults_of
+from ..evaluation.intervals import LEVEL
+from ..evaluation.metrics import OperatingPoint, Score
+from ..evaluation.results import compare, ranking
+from ..evaluation.slides import JudgedSlide
+from ..evaluation.tile_level import MEANING, tile_figures
 from ..ledger.history import utc_now
-from ..ledger.manifest import environment, sha256_of, write_json
+from ..ledger.manifest import environment, write_json
 from ..progress import SILENT, Reporter
-from ..sync.pull import ImageAnnotations, read_annotations
-from .project import Project, spec_from
-from .weights import manifest_of
+from .evaluate_look import check_classes
+from .evaluate_model import PARTS, EvaluatedModel, evaluated, held_out_images, load_run
+from .project import Project
 
-THRESHOLDS = tuple(round(0.02 * k, 2) for k in range(1, 49))
-"""Confidences that are tried on the validation slides; the slides are stitched anew at each."""
+__all__ = ["EvaluateResult", "check_classes", "evaluate", "load_run"]
+
+DOCUMENT = "evaluation.json"
+FORMAT = "glombridge evaluation 1"
 
 
 @dataclass(frozen=True)
 class SlideResult:
-    """One slide at the operating point."""
+    """One slide at the operating point.
 
+    Attributes:
+        count_error: detections minus objects.
+    """
+
+    id: int
     name: str
     patient: str
     part: str
+    stain: str
     score: Score
+    count_error: int
 
     def as_dict(self) -> dict[str, Any]:
         """For ``--json``."""
         return {
+            "id": self.id,
             "image": self.name,
             "patient": self.patient,
             "part": self.part,
+            "stain": self.stain,
             **self.score.as_dict(),
+            "count_error": self.count_error,
         }
 
 
@@ -54,14 +67,15 @@ class EvaluateResult:
         run: the training run, or the weights file's name.
         point: the confidence chosen on validation slides.
         slides: per slide, at that confidence.
-        curve: over the thresholds: validation and test scores.
+        faults: what went wrong, object by object.
+        document: everything, as JSON has it.
     """
 
     run: str
     point: OperatingPoint
     slides: tuple[SlideResult, ...]
-    curve: tuple[tuple[float, Score, Score], ...]
-    min_iou: float
+    faults: tuple[Fault, ...]
+    document: Mapping[str, Any] = field(repr=False)
 
     def total(self, part: str) -> Score:
         """Summed over the slides of one part."""
@@ -72,170 +86,183 @@ class EvaluateResult:
 
     def as_dict(self) -> dict[str, Any]:
         """For ``--json``."""
-        return {
-            "run": self.run,
-            "matching": f"one to one, IoU of boxes >= {self.min_iou}, after stitching",
-            "operating_point": {
-                "confidence": self.point.confidence,
-                "target": self.point.target,
-                "reached": self.point.reached,
-                "chosen_on": "validation slides",
-                "validation": self.point.validation.as_dict(),
-            },
-            "test": self.total("test").as_dict(),
-            "slides": [s.as_dict() for s in self.slides],
-            "curve": [
-                {"confidence": t, "validation": v.as_dict(), "test": s.as_dict()}
-                for t, v, s in self.curve
-            ],
-        }
-
-
-@dataclass(frozen=True)
-class _Looked:
-    image: ImageAnnotations
-    patient: str
-    part: str
-    detections: SlideDetections
+        return dict(self.document)
 
 
 def evaluate(
     project: Project,
     *,
     weights: str | None = None,
+    against: str | None = None,
+    tiles: bool = True,
     device: str | None = None,
     reporter: Reporter = SILENT,
 ) -> EvaluateResult:
     """Detect on validation and test slides, choose the threshold on validation, report on test.
 
     Writes ``operating_point.json`` and ``evaluation.json`` beside the weights of a run of this
-    project.
+    project, and keeps the raw boxes there.
+
+    Args:
+        project: the project.
+        weights: run id or file; the newest run by default.
+        against: other weights to compare with on the same slides.
+        tiles: let ultralytics validate on the tiles of the run's dataset, too.
+        device: as torch names it.
+        reporter: for progress.
 
     Raises:
         InputError: no weights, no validation slide with objects, or a slide that cannot be read.
+        UsageError: a run against itself.
     """
     file, manifest = load_run(project, weights)
-    spec = spec_from(manifest)
-    parts = project.parts()
-    detector = Detector(
-        file, cache=project.workspace.cache, device=device, threads=project.settings.train.threads
+    rival = None if against is None else load_run(project, against)
+    if rival is not None and rival[1]["weights"]["sha256"] == manifest["weights"]["sha256"]:
+        msg = f"{against!r} are the very weights that are evaluated; give others to compare with"
+        raise UsageError(msg)
+    held_out = held_out_images(project, reporter=reporter)
+    model = evaluated(project, file, manifest, held_out, device, reporter)
+    second = rival and evaluated(project, *rival, held_out, device, reporter)
+    document = _document(project, model, second)
+    if tiles:
+        document["tile_level"] = _tile_level(project, file, manifest, device)
+    chosen = project.settings.evaluate
+    faults = tuple(
+        fault for s in model.slides for fault in faults_of(s, model.point.confidence, chosen.iou)
     )
-    check_classes(project, detector)
-    batch = project.settings.detect.batch or detector.fitting_batch(spec.width_px, spec.height_px)
-    workers = project.settings.detect.workers
-    images = [
-        (image, patient, parts[patient])
-        for image in read_annotations(project.store, project.settings, reporter=reporter)
-        if image.searched is not None
-        and (patient := project.patient(image.entry)) in parts
-        and parts[patient] in ("val", "test")
-    ]
-    looked = []
-    with reporter.task("evaluate", len(images)) as task:
-        for image, patient, part in images:
-            with project.open_slide(image.entry) as slide:
-                detections = detect_slide(
-                    slide, spec, detector, batch=batch, workers=workers, task=task
-                )
-            if not detections.is_complete:
-                x0, y0, x1, y1 = detections.unreadable[0]
-                msg = (
-                    f"slide {image.entry.name!r} is damaged at x={x0:.0f}, y={y0:.0f}, "
-                    f"{x1 - x0:.0f} x {y1 - y0:.0f} px: objects there would count as missed. Copy "
-                    "the file again from the scanner or archive."
-                )
-                raise InputError(msg)
-            looked.append(_Looked(image, patient, part, detections))
-    validation = [x for x in looked if x.part == "val"]
-    if not any(x.image.roles.truth for x in validation):
-        msg = (
-            "the validation slides hold no objects, so no threshold can be chosen. Annotate slides "
-            "of a validation patient (glombridge status names them), or of more patients."
-        )
-        raise InputError(msg)
-    min_iou = project.settings.evaluate.iou
-    curve = [
-        (
-            t,
-            Score.of(_match(x, t, min_iou) for x in validation),
-            Score.of(_match(x, t, min_iou) for x in looked if x.part == "test"),
-        )
-        for t in THRESHOLDS
-    ]
-    point = choose_operating_point(
-        [(t, v) for t, v, _ in curve],
-        target=project.settings.evaluate.target,
-        target_recall=project.settings.evaluate.target_recall,
-    )
-    slides = tuple(
-        SlideResult(
-            x.image.entry.name, x.patient, x.part, Score.of([_match(x, point.confidence, min_iou)])
-        )
-        for x in looked
-    )
+    document["faults"] = [f.as_dict() for f in faults]
+    document |= {"finished": utc_now(), "environment": environment()}
+    slides = tuple(_slide_result(s, model.point.confidence, chosen.iou) for s in model.slides)
+    result = EvaluateResult(model.name, model.point, slides, faults, document)
     run = file.parent.parent
-    is_own = run.parent == project.workspace.runs
-    result = EvaluateResult(run.name if is_own else file.name, point, slides, tuple(curve), min_iou)
-    if is_own:
-        document = {**result.as_dict(), "finished": utc_now(), "environment": environment()}
-        write_json(run / "evaluation.json", document)
+    if run.parent == project.workspace.runs:
+        write_json(run / DOCUMENT, document)
         write_json(run / "operating_point.json", document["operating_point"])
     project.workspace.record(
         "evaluate",
         run=result.run,
-        weights_sha256=sha256_of(file),
-        confidence=point.confidence,
+        weights_sha256=model.sha256,
+        confidence=model.point.confidence,
         test=result.total("test").as_dict(),
     )
     return result
 
 
-def load_run(project: Project, weights: str | None) -> tuple[Path, dict[str, Any]]:
-    """A weights file and the manifest of the run that made it.
+def _document(
+    project: Project, model: EvaluatedModel, second: EvaluatedModel | None
+) -> dict[str, Any]:
+    settings = project.settings.evaluate
+    spread = {"resamples": settings.resamples, "seed": project.settings.seed}
+    results = {part: model.results(part, settings.iou) for part in PARTS}
+    point, calibration = model.point, _calibration(model, settings.iou)
+    told: dict[str, Any] = {
+        "format": FORMAT,
+        "run": model.name,
+        "weights_sha256": model.sha256,
+        "classes": project.settings.class_names,
+        "matching": f"one to one, IoU of boxes >= {settings.iou}, after stitching",
+        "searched": project.settings.project.searched,
+        "patient_is_image": project.settings.patients.source == "image",
+        "intervals": f"bootstrap over patients, {LEVEL:.0%}, {settings.resamples} resamples",
+        "operating_point": {
+            "confidence": point.confidence,
+            "target": point.target,
+            "reached": point.reached,
+            "chosen_on": "validation slides",
+            "validation": point.validation.as_dict(),
+            "calibration": calibration and calibration.as_dict(),
+        },
+        "results": {
+            part: results[part].figures(project.settings.class_names, **spread) for part in PARTS
+        },
+        "test": results["test"].boxes.score(results["test"].boxes.at(point.confidence)).as_dict(),
+        "slides": [
+            _slide_result(s, point.confidence, settings.iou).as_dict() for s in model.slides
+        ],
+        "curve": [
+            {"confidence": t, "validation": v.as_dict(), "test": s.as_dict()}
+            for (t, v), (_, s) in zip(
+                model.sweeps["val"].curve(), model.sweeps["test"].curve(), strict=True
+            )
+        ],
+        "reliability": {part: _reliability(model, part, calibration) for part in PARTS},
+        "review": compare_orders(
+            ranking(model.of("test"), settings.iou), point.confidence, seed=project.settings.seed
+        ),
+    }
+    if second is not None:
+        told["comparison"] = {
+            "first": model.name,
+            "second": second.name,
+            "confidences": [point.confidence, second.point.confidence],
+            "part": "test",
+            "difference": "second minus first, on the same slides, patients resampled together",
+            "figures": compare(results["test"], second.results("test", settings.iou), **spread),
+        }
+    return told
 
-    Raises:
-        InputError: no such weights; weights without a manifest, whose tiles nobody knows; or a
-            file that is not the one the manifest names.
-    """
-    file = project.workspace.weights_of(weights)
-    return file, manifest_of(file)
+
+def _calibration(model: EvaluatedModel, min_iou: float) -> Calibration | None:
+    slides = model.of("val")
+    ranked = ranking(slides, min_iou)
+    return calibrate(ranked.score, ranked.is_true, n_objects=int(ranked.n_truth.sum()))
 
 
-def check_classes(project: Project, detector: Detector) -> None:
-    """Refuse weights whose classes are not the project's.
-
-    Raises:
-        InputError: they differ in name or order.
-    """
-    if list(detector.class_names) != project.settings.class_names:
-        msg = (
-            f"the weights detect {list(detector.class_names)}, but [classes] of the settings says "
-            f"{project.settings.class_names}. Use other weights, or change the settings and train."
-        )
-        raise InputError(msg)
-
-
-def truth_boxes(image: ImageAnnotations) -> Floats:
-    """(N, 4) boxes of an image's truth objects, QuPath pixels."""
-    boxes = [t.object.outline.bounds for t in image.roles.truth if t.object.outline is not None]
-    return np.array(boxes, np.float64).reshape(-1, 4)
+def _reliability(
+    model: EvaluatedModel, part: str, calibration: Calibration | None
+) -> dict[str, Any] | None:
+    slides = model.of(part)
+    ranked = ranking(slides, 0.5) if slides else None
+    if ranked is None or not len(ranked.score):
+        return None
+    told = {"scores": reliability(ranked.score, ranked.is_true).as_dict()}
+    if calibration is not None:
+        calibrated = calibration.probability(ranked.score)
+        told["calibrated"] = reliability(calibrated, ranked.is_true).as_dict()
+    return told
 
 
-def _match(looked: _Looked, confidence: float, min_iou: float) -> Match:
-    found = looked.detections.stitched(confidence)
-    return match_boxes(
-        found, truth_boxes(looked.image), min_iou=min_iou, ignored=_unknown(found, looked.image)
+def _slide_result(slide: JudgedSlide, confidence: float, min_iou: float) -> SlideResult:
+    score = Score.of([slide.match(confidence, min_iou)])
+    return SlideResult(
+        slide.id,
+        slide.name,
+        slide.patient,
+        slide.part,
+        slide.stain,
+        score,
+        score.found + score.false - score.truth,
     )
 
 
-def _unknown(found: Boxes, image: ImageAnnotations) -> np.ndarray:
-    """Detections that lie where truth is not known: outside the searched area, or ignored."""
-    if not len(found):
-        return np.zeros(0, np.bool_)
-    center = shapely.points((found.xyxy[:, :2] + found.xyxy[:, 2:]) / 2)
-    unknown = ~shapely.intersects(image.searched, center)
-    others: Sequence[Any] = [*image.roles.ignored, *image.roles.pending]
-    areas = [o.outline.geometry for o in others if o.outline is not None and o.outline.is_area]
-    if areas:
-        unknown |= shapely.intersects(shapely.union_all(shapely.make_valid(areas)), center)
-    return np.asarray(unknown, np.bool_)
+def _tile_level(
+    project: Project, file: Path, manifest: Mapping[str, Any], device: str | None
+) -> dict[str, Any]:
+    """Ultralytics' figures on the run's own dataset, or why there are none."""
+    name = manifest.get("dataset", {}).get("name")
+    dataset = project.workspace.datasets / str(name)
+    if not (dataset / "data.yaml").is_file():
+        return {"meaning": MEANING, "missing": f"dataset {name} is no longer there"}
+    tile = manifest["tiles"]
+    n_tiles = {
+        part: sum(1 for p in (dataset / "images" / part).glob("*") if p.is_file()) for part in PARTS
+    }
+    told: dict[str, Any] = {"meaning": MEANING, "dataset": name}
+    with tempfile.TemporaryDirectory(prefix="glombridge-") as scratch:
+        for part in PARTS:
+            if not n_tiles[part]:
+                told[part] = None
+                continue
+            told[part] = tile_figures(
+                file,
+                dataset,
+                part,
+                n_tiles=n_tiles[part],
+                tile_px=(int(tile["width_px"]), int(tile["height_px"])),
+                batch=project.settings.detect.batch or 16,
+                cache=project.workspace.cache,
+                scratch=Path(scratch),
+                device=device,
+                threads=project.settings.train.threads,
+            ).as_dict()
+    return told

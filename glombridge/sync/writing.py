@@ -24,6 +24,9 @@ from ..settings import Settings
 from .look import Decision, Look, look_at
 from .proposals import Source
 
+PUSH_ERRORS = "push-errors"
+"""Command of a write that shows a detector's errors: its objects are no proposals."""
+
 
 @contextmanager
 def open_desk(
@@ -111,6 +114,10 @@ class Desk:
         def announce(receipt: WriteReceipt) -> None:
             nonlocal announced
             said = announcement(self.workspace, receipt, contents, edit, source, about)
+            if command == PUSH_ERRORS:
+                # On record, but not as anything that the loop follows.
+                shown = {"add": said["add"], "withdraw": said["withdraw"]}
+                said |= {"add": [], "withdraw": [], "errors": shown}
             announced = True
             self.ledger.record(WRITE_BEGUN, command=command, write=write, image=image, **said)
 

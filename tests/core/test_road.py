@@ -23,6 +23,7 @@ ROAD = [
     {"detection"},
     {"evaluation"},
     {"sync"},
+    {"report"},
     {"steps"},
     {"demo"},
     {"cli"},

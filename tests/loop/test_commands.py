@@ -43,6 +43,7 @@ def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
         "tile",
         "train",
         "evaluate",
+        "report",
         "detect",
         "push",
         "round",

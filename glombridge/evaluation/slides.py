@@ -1,0 +1,92 @@
+"""A slide with its truth and everything a model saw on it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import shapely
+from shapely.geometry.base import BaseGeometry
+
+from ..detection.boxes import Bools, Boxes, Floats, Ints
+from ..detection.raw import SlideDetections
+from ..detection.stitch import DEFAULT_METHOD
+from .matching import Match, match_boxes, match_centers
+
+
+@dataclass(frozen=True)
+class Truth:
+    """The objects that humans marked on one slide.
+
+    Attributes:
+        xyxy: (M, 4) boxes, QuPath pixels.
+        class_index: (M,) detector class.
+        labels: QuPath class of each.
+        ids: object id of each.
+    """
+
+    xyxy: Floats
+    class_index: Ints
+    labels: tuple[str, ...]
+    ids: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.xyxy)
+
+
+@dataclass(frozen=True)
+class JudgedSlide:
+    """One slide: what is there, and what a model saw at any confidence.
+
+    Attributes:
+        id: entry id of the image.
+        patient: whose slide it is; intervals resample patients.
+        part: side of the split.
+        stain: as the image's metadata says, empty = not known.
+        mpp: µm per QuPath px, ``None`` = not known.
+        seen: raw boxes of all tiles.
+        known: where every object was marked, QuPath px: false detections count only there.
+        method: of stitching.
+    """
+
+    id: int
+    name: str
+    patient: str
+    part: str
+    truth: Truth
+    seen: SlideDetections
+    known: BaseGeometry
+    stain: str = ""
+    mpp: float | None = None
+    method: str = DEFAULT_METHOD
+    _stitched: dict[float, Boxes] = field(default_factory=dict, repr=False, compare=False)
+
+    def stitched(self, confidence: float) -> Boxes:
+        """One box per object, stitched anew from the raw boxes that score this much."""
+        if confidence not in self._stitched:
+            self._stitched[confidence] = self.seen.stitched(confidence, self.method)
+        return self._stitched[confidence]
+
+    def match(self, confidence: float, min_iou: float) -> Match:
+        """Detections and objects, one to one by overlap."""
+        found = self.stitched(confidence)
+        return match_boxes(found, self.truth.xyxy, min_iou=min_iou, ignored=self.ignored(found))
+
+    def match_centers(self, confidence: float) -> Match:
+        """Detections and objects, one to one by centre."""
+        found = self.stitched(confidence)
+        return match_centers(found, self.truth.xyxy, ignored=self.ignored(found))
+
+    def ignored(self, found: Boxes) -> Bools:
+        """(N,) detections whose centre lies where truth is not known."""
+        if not len(found):
+            return np.zeros(0, np.bool_)
+        center = shapely.points((found.xyxy[:, :2] + found.xyxy[:, 2:]) / 2)
+        shapely.prepare(self.known)
+        return np.asarray(~shapely.intersects(self.known, center), np.bool_)
+
+    def diameter_um(self, xyxy: Floats) -> Floats:
+        """(N,) mean of width and height of boxes, µm; NaN where the pixel size is not known."""
+        mpp = np.nan if self.mpp is None else self.mpp
+        sides: Floats = (xyxy[:, 2:] - xyxy[:, :2]).mean(axis=1) * mpp
+        return sides

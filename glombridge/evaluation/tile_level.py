@@ -1,0 +1,93 @@
+"""ultralytics' own figures on tiles: for comparison with papers that report only these."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..training.sandbox import load_ultralytics, use_threads
+
+MEANING = (
+    "ultralytics on overlapping tiles, at the confidence with the best F1 on these same tiles: an "
+    "object counts in every tile that shows it, and the threshold knows the answer. For comparison "
+    "with papers that report tiles; not the figures to believe."
+)
+
+
+@dataclass(frozen=True)
+class TileFigures:
+    """Of one part of the dataset."""
+
+    tiles: int
+    precision: float
+    recall: float
+    ap50: float
+    ap50_95: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON, six digits."""
+        p, r = self.precision, self.recall
+        figures = {
+            "precision": p,
+            "recall": r,
+            "f1": 2 * p * r / (p + r) if p + r else 0.0,
+            "ap50": self.ap50,
+            "ap50_95": self.ap50_95,
+        }
+        return {"tiles": self.tiles, **{k: round(float(v), 6) for k, v in figures.items()}}
+
+
+def tile_figures(
+    weights: Path,
+    dataset: Path,
+    part: str,
+    *,
+    n_tiles: int,
+    tile_px: tuple[int, int],
+    batch: int,
+    cache: Path,
+    scratch: Path,
+    device: str | None = None,
+    threads: int | None = None,
+) -> TileFigures:
+    """Let ultralytics validate weights on one part of a dataset.
+
+    Args:
+        weights: trusted weights.
+        dataset: folder with ``data.yaml``.
+        part: ``val`` or ``test``.
+        n_tiles: tiles of that part.
+        tile_px: width and height of a tile.
+        batch: tiles shown at once.
+        cache: where ultralytics keeps its settings.
+        scratch: folder it may write into.
+        device: as torch names it.
+        threads: of torch on a CPU.
+    """
+    ultralytics = load_ultralytics(cache)
+    use_threads(threads)
+    width, height = tile_px
+    result = ultralytics.YOLO(str(weights)).val(
+        data=str((dataset / "data.yaml").resolve()),
+        split=part,
+        imgsz=-(-max(width, height) // 32) * 32,
+        rect=width != height,
+        batch=batch,
+        device=device,
+        workers=0,
+        plots=False,
+        verbose=False,
+        project=str(scratch),
+        name="tiles",
+        exist_ok=True,
+    )
+    box: Mapping[str, float] = result.results_dict
+    return TileFigures(
+        n_tiles,
+        float(box["metrics/precision(B)"]),
+        float(box["metrics/recall(B)"]),
+        float(box["metrics/mAP50(B)"]),
+        float(box["metrics/mAP50-95(B)"]),
+    )

@@ -1,0 +1,119 @@
+"""Weights on the held-out slides of a project: what is seen, and the confidence to work at."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import InputError
+from ..evaluation.metrics import OperatingPoint, choose_operating_point
+from ..evaluation.results import PartResults
+from ..evaluation.slides import JudgedSlide
+from ..evaluation.sweep import Sweep
+from ..progress import SILENT, Reporter
+from ..sync.pull import read_annotations
+from .evaluate_look import HeldOut, complete_images, look, refuse_other_classes
+from .project import Project
+from .weights import manifest_of
+
+PARTS = ("val", "test")
+
+
+@dataclass(frozen=True)
+class EvaluatedModel:
+    """One set of weights on the held-out slides.
+
+    Attributes:
+        name: the training run, or the weights file's name.
+        sweeps: by part.
+        point: the confidence chosen on validation slides.
+    """
+
+    name: str
+    sha256: str
+    slides: tuple[JudgedSlide, ...]
+    sweeps: Mapping[str, Sweep]
+    point: OperatingPoint
+
+    def of(self, part: str) -> list[JudgedSlide]:
+        """The slides of one part."""
+        return [s for s in self.slides if s.part == part]
+
+    def results(self, part: str, min_iou: float) -> PartResults:
+        """All figures of one part, at the chosen confidence."""
+        return PartResults.of(
+            self.of(part),
+            self.sweeps[part],
+            confidence=self.point.confidence,
+            min_iou=min_iou,
+        )
+
+
+def evaluated(
+    project: Project,
+    file: Path,
+    manifest: Mapping[str, Any],
+    held_out: Sequence[HeldOut],
+    device: str | None,
+    reporter: Reporter,
+) -> EvaluatedModel:
+    """Look at the held-out slides and choose the confidence on the validation slides.
+
+    Raises:
+        InputError: weights of other classes, or a slide that cannot be read.
+    """
+    refuse_other_classes(project, list(manifest["classes"]))
+    slides = tuple(look(project, file, manifest, held_out, device=device, reporter=reporter))
+    chosen = project.settings.evaluate
+    sweeps = {
+        part: Sweep.over([s for s in slides if s.part == part], min_iou=chosen.iou)
+        for part in PARTS
+    }
+    point = choose_operating_point(
+        sweeps["val"].curve(), target=chosen.target, target_recall=chosen.target_recall
+    )
+    is_own = file.parent.parent.parent == project.workspace.runs
+    name = str(manifest["run"]) if is_own else file.name
+    return EvaluatedModel(name, str(manifest["weights"]["sha256"]), slides, sweeps, point)
+
+
+def held_out_images(project: Project, *, reporter: Reporter = SILENT) -> list[HeldOut]:
+    """The searched images of validation and test patients.
+
+    Raises:
+        InputError: the validation images hold no objects, so that nothing can be chosen on them.
+        PartlyDoneError: an image that cannot be read.
+    """
+    parts = project.parts()
+    complete = complete_images(project)
+    held_out = [
+        HeldOut(image, patient, str(parts[patient]), image.entry.id in complete)
+        for image in read_annotations(project.store, project.settings, reporter=reporter)
+        if image.searched is not None
+        and (patient := project.patient(image.entry)) in parts
+        and parts[patient] in PARTS
+    ]
+    if not any(x.image.roles.truth for x in held_out if x.part == "val"):
+        patients = sorted(p for p, part in parts.items() if part == "val")
+        who = (
+            f"patients {', '.join(patients)}" if patients else "there is no validation patient yet"
+        )
+        msg = (
+            f"the validation slides hold no objects ({who}), so no threshold can be chosen. Annotate "
+            "slides of a validation patient, or annotate more patients and run 'glombridge tile'."
+        )
+        raise InputError(msg)
+    return held_out
+
+
+def load_run(project: Project, weights: str | None) -> tuple[Path, dict[str, Any]]:
+    """A weights file and the manifest of the run that made it.
+
+    Raises:
+        InputError: no such weights; weights without a manifest, whose tiles nobody knows; or a
+            file that is not the one the manifest names.
+    """
+    file = project.workspace.weights_of(weights)
+    return file, manifest_of(file)
