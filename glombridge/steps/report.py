@@ -80,7 +80,7 @@ def report(
         project.store.folder.name,
         document,
         _read_json(folder / "manifest.json"),
-        _training_rows(folder / "ultralytics" / "results.csv"),
+        _training_rows(folder / "results.csv"),
         _models(project),
         pictures,
         _rounds(project),
