@@ -31,7 +31,7 @@ TILE_NMS_IOU = 0.6
 
 _STRIDE_PX = 32
 _PAD_GREY = 114  # what ultralytics pads with in training and prediction
-_CPU_BATCH_PX = 1 << 22
+_CPU_BATCH_PX = 1 << 21  # yolo11n at 416 px: 14.7 ms per tile by 16, 13.3 by 8, 14.1 by 4
 _LARGEST_BATCH = 64
 _WORTH_DOUBLING = 1.05
 
