@@ -28,6 +28,8 @@ SEARCHED = "glombridge.searched"
 
 CONFIDENCE = "Confidence"
 """Measurement: the detector's score, 0 to 1."""
+SCORE_SD = "Confidence sd over flips"
+"""Measurement: standard deviation of the score over mirrored looks, where the run took them."""
 DIAMETER_UM = "Diameter um"
 """Measurement: mean of the box's width and height, in micrometres."""
 

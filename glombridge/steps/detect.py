@@ -427,6 +427,7 @@ def load_proposals(
                     str(image["name"]),
                     tuple(plan["roi_classes"]),
                     str(plan["roi_sha256"]),
+                    found.score_sd,
                 )
             )
         return proposals, str(manifest["run"]), str(manifest["weights"]["sha256"])[:12]

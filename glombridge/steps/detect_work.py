@@ -29,7 +29,7 @@ from ..frames import Frame
 from ..geojson_codec import write_geojson
 from ..ledger.manifest import write_json
 from ..objects import ObjectKind, Outline, PathClass, SlideObject
-from ..provenance import BOX, CONFIDENCE, PROPOSED
+from ..provenance import BOX, CONFIDENCE, PROPOSED, SCORE_SD
 from ..qupath import SlideMap
 from ..slides.reader import fingerprint
 from ..tiles.grid import TileSpec
@@ -40,7 +40,6 @@ from .project import Project
 SCANNED = "Scanned*"
 """Class of the area that was looked at. The star keeps it out of QuPath's measurements."""
 
-SCORE_SD = "Confidence sd over flips"
 """Measurement: how much the score varies when the tile is mirrored; 0 = not at all."""
 
 _NAMESPACE = UUID("0d2bd6a5-6c39-5b0e-9a62-7b8f2f0f5a11")

@@ -20,6 +20,7 @@ from ..provenance import (
     MODEL,
     PROPOSAL_STATE,
     RUN,
+    SCORE_SD,
     STATE,
 )
 from ..settings import Settings
@@ -45,6 +46,7 @@ class Proposals:
         name: of the image when it was searched, empty = not known.
         roi_classes: classes of the annotations that said where to look, empty = everywhere.
         roi_sha256: hash of their areas then.
+        score_sd: (N,) deviation of the score over mirrored looks, ``None`` = there were none.
     """
 
     entry_id: int
@@ -58,6 +60,7 @@ class Proposals:
     name: str = ""
     roi_classes: tuple[str, ...] = ()
     roi_sha256: str = ""
+    score_sd: Floats | None = None
 
 
 @dataclass(frozen=True)
@@ -115,6 +118,8 @@ def _as_object(
     # detector is not that exact either.
     x0, y0, x1, y1 = (round(float(v), 2) for v in wanted.xyxy[k])
     measurements = {CONFIDENCE: round(float(wanted.score[k]), 6)}
+    if wanted.score_sd is not None:
+        measurements[SCORE_SD] = round(float(wanted.score_sd[k]), 6)
     if wanted.mpp is not None:
         measurements[DIAMETER_UM] = round((x1 - x0 + y1 - y0) / 2 * wanted.mpp, 2)
     place = [round(v / _PLACE_GRID_PX) for v in (x0, y0, x1, y1)]

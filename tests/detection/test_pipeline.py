@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import shapely
-from conftest import HEIGHT, RADIUS, WIDTH, damaged, discs_at, find_discs
+from discs import HEIGHT, RADIUS, WIDTH, damaged, discs_at, find_discs
 
 from glombridge.detection.boxes import Boxes
 from glombridge.detection.clock import StageClock

@@ -499,6 +499,16 @@ def test_flips_add_a_measurement(project: Path, capsys: pytest.CaptureFixture[st
     path = Path(flipped["folder"]) / f"{image['file']}.geojson"
     for feature in json.loads(path.read_text("utf-8"))["features"]:
         assert 0 <= feature["properties"]["measurements"]["Confidence sd over flips"] <= 0.5
+    # And the reviewer sees it: how sure the model is stands on each proposal.
+    assert run("push", project, "--include-test", "-q") == 0
+    proposals = [
+        o
+        for e in NativeStore.open(project).images()
+        for o in NativeStore.open(project).read(e.id).objects
+        if o.metadata.get("glombridge.run") == flipped["run"]
+    ]
+    assert len(proposals) > 0
+    assert all(0 <= o.measurements["Confidence sd over flips"] <= 0.5 for o in proposals)
 
 
 def test_events_and_profile(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
