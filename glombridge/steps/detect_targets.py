@@ -215,8 +215,8 @@ def _chosen(project: Project, choice: Choice) -> list[ImageEntry]:
         raise InputError(msg)
     if not choice.include_test:
         # A test patient's slides stay blind to the model, or later tests would be worth nothing.
-        parts = project.parts()
-        wanted = [e for e in wanted if _part(project, e, parts) != "test"]
+        tested = project.test_images(wanted)
+        wanted = [e for e in wanted if e.id not in tested]
     if not wanted:
         msg = "no image left to detect on: all are of test patients. Give --include-test to do it."
         raise InputError(msg)
@@ -256,13 +256,6 @@ def _drawn(objects: Sequence[SlideObject], classes: Sequence[str]) -> list[BaseG
         for o in objects
         if str(o.path_class) in classes and o.outline is not None and o.outline.is_area
     ]
-
-
-def _part(project: Project, entry: ImageEntry, parts: dict[str, Any]) -> str | None:
-    if not parts:
-        return None
-    part = parts.get(project.patient(entry))
-    return str(part) if part else None
 
 
 def _rectangles(regions: Sequence[tuple[float, float, float, float]]) -> list[BaseGeometry]:

@@ -20,6 +20,7 @@ from ..ledger.manifest import environment, write_json
 from ..progress import SILENT, Reporter
 from ..slides.reader import Slide, fingerprint
 from ..sync.pull import ImageAnnotations
+from ..sync.roles import union_of
 from .project import Project, spec_from
 
 FOLDER = "evaluation"
@@ -200,10 +201,8 @@ def known_area(one: HeldOut) -> BaseGeometry:
     image = one.image
     searched = image.searched if image.searched is not None else shapely.Polygon()
     others = [*image.roles.ignored, *(() if one.was_complete else image.roles.pending)]
-    areas = [o.outline.geometry for o in others if o.outline is not None and o.outline.is_area]
-    if not areas:
-        return searched
-    return shapely.difference(searched, shapely.union_all(shapely.make_valid(areas)))
+    hidden = union_of(others)
+    return searched if hidden is None else shapely.difference(searched, hidden)
 
 
 def complete_images(project: Project) -> set[int]:

@@ -149,6 +149,17 @@ class Project:
         with self.workspace.ledger_view() as ledger:
             return {patient: cast("Part", part) for patient, part in ledger.parts().items()}
 
+    def test_images(self, entries: Iterable[ImageEntry]) -> set[int]:
+        """Entry ids of those images that are of test patients, and stay blind to the model.
+
+        Raises:
+            InputError: patients were split, and nothing says whose an image is.
+        """
+        parts = self.parts()
+        if not parts:
+            return set()
+        return {e.id for e in entries if parts.get(self.patient(e)) == "test"}
+
     def tile_spec(self) -> TileSpec:
         """The tiles the settings ask for."""
         return spec_of(self.settings.tiles)

@@ -131,14 +131,10 @@ def _other_slides(project: Project, proposals: list[Proposals]) -> dict[int, lis
 
 def _test_images(project: Project, proposals: list[Proposals]) -> dict[int, str]:
     """Images of test patients: these must be marked blind to the model, or testing is worth nothing."""
-    parts = project.parts()
-    if not parts:
-        return {}
     entries = {e.id: e for e in project.store.images()}
     wanted = [entries[p.entry_id] for p in proposals if p.entry_id in entries]
-    return {
-        entry.id: "is of a test patient and gets no proposals, so that it is marked blind to the model. "
-        "Give --include-test if its testing days are over"
-        for entry in wanted
-        if parts.get(project.patient(entry)) == "test"
-    }
+    problem = (
+        "is of a test patient and gets no proposals, so that it is marked blind to the model. Give "
+        "--include-test if its testing days are over"
+    )
+    return dict.fromkeys(project.test_images(wanted), problem)

@@ -9,15 +9,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import shapely
-from shapely.geometry.base import BaseGeometry
-
 from ..errors import GlombridgeError, InputError, PartlyDoneError
 from ..ledger import ProjectLock
-from ..objects import SlideObject
 from ..progress import SILENT, Reporter, Task
 from ..settings import PatientSource, SplitSettings, TileSettings
 from ..sync.pull import ImageAnnotations, Pull, pull
+from ..sync.roles import union_of
 from ..tiles.labels import Areas, ClassMap, VisibleRule
 from ..tiles.split import Fractions, Part, split_patients
 from ..tiles.writer import DatasetResult, DatasetSettings, SlideJob, TileProgress, write_dataset
@@ -294,9 +291,9 @@ def areas_of(image: ImageAnnotations) -> Areas:
     """Where an image may be learnt from."""
     return Areas(
         searched=image.searched,
-        ignored=_union(image.roles.ignored),
-        pending=_union(image.roles.pending),
-        cleared=_union(image.roles.hard_negatives),
+        ignored=union_of(image.roles.ignored),
+        pending=union_of(image.roles.pending),
+        cleared=union_of(image.roles.hard_negatives),
     )
 
 
@@ -337,8 +334,3 @@ def _jobs(
         msg = f"not one slide can be cut:\n{lines}"
         raise InputError(msg)
     return jobs, failed
-
-
-def _union(objects: tuple[SlideObject, ...]) -> BaseGeometry | None:
-    areas = [o.outline.geometry for o in objects if o.outline is not None and o.outline.is_area]
-    return shapely.union_all([shapely.make_valid(a) for a in areas]) if areas else None

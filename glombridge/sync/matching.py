@@ -23,11 +23,14 @@ class Pairs:
     Attributes:
         found, there: positions, (N,) each, in order of ``found``.
         iou: (N,) intersection over union of their boxes.
+        same: positions of all detections and objects that overlap by :data:`SAME_IOU`, not only one
+            each.
     """
 
     found: Ints
     there: Ints
     iou: Floats
+    same: tuple[Ints, Ints]
 
 
 def pair_up(found: Floats, there: Floats, *, alike: tuple[Ints, Ints] | None = None) -> Pairs:
@@ -55,19 +58,13 @@ def pair_up(found: Floats, there: Floats, *, alike: tuple[Ints, Ints] | None = N
                 free_found[a] = free_there[b] = False
                 partner[a], overlap[a] = b, iou[k]
 
-    take(_ordered(np.flatnonzero(iou >= SAME_IOU), j, i, other, -iou))
+    same = np.flatnonzero(iou >= SAME_IOU)
+    take(_ordered(same, j, i, other, -iou))
     by_center, apart_px = _centers_meet(found[i], there[j])
     by_center &= free_found[i] & free_there[j]
     take(_ordered(np.flatnonzero(by_center), j, i, other, apart_px))
     paired = np.flatnonzero(partner >= 0)
-    return Pairs(paired, partner[paired], overlap[paired])
-
-
-def overlapping_pairs(found: Floats, there: Floats) -> tuple[Ints, Ints]:
-    """Positions of all pairs of boxes that overlap by :data:`SAME_IOU`, not only one each."""
-    i, j, shared, union = pair_overlaps(found, there)
-    same = (shared >= SAME_IOU * union) & (union > 0)
-    return i[same], j[same]
+    return Pairs(paired, partner[paired], overlap[paired], (i[same], j[same]))
 
 
 def _ordered(which: Ints, *keys: Floats | Ints | Bools) -> Ints:

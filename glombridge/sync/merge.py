@@ -31,7 +31,7 @@ from ..qupath.stored_form import as_stored, differences
 from ..settings import Settings
 from .comparison import same_place
 from .look import Look, Seen, Verdict, verdict
-from .matching import overlapping_pairs, pair_up
+from .matching import pair_up
 from .proposals import boxes_of, free_id
 
 SCANNED_SHARE = 0.5
@@ -290,7 +290,7 @@ class _Open:
         against = np.full(len(boxes), np.inf) if least_score is None else least_score
         pairs = pair_up(self._boxes[which], boxes)
         taken = scores[pairs.found] <= against[pairs.there]
-        i, j = overlapping_pairs(self._boxes[which], boxes)
+        i, j = pairs.same
         self.free[which[pairs.found[taken]]] = False
         self.free[which[i[scores[i] <= against[j]]]] = False
         return [

@@ -9,7 +9,7 @@ from typing import Any
 
 import shapely
 
-from ..errors import GlombridgeError, InputError, PartlyDoneError
+from ..errors import InputError, PartlyDoneError
 from ..ledger import Workspace
 from ..ledger.schema import CONTENT, DEFAULT_LAYER, PUSHED
 from ..objects import ObjectKind, SlideObject
@@ -20,7 +20,7 @@ from ..settings import Settings
 from .checks import problems_of
 from .merge import MergePlan, Ours, merge
 from .proposals import Proposals, Source, as_objects
-from .writing import Desk, open_desk
+from .writing import Desk, Outcomes, each_image, open_desk
 
 __all__ = ["ImagePlan", "Proposals", "PushResult", "newest_detections", "push"]
 
@@ -157,24 +157,22 @@ def push(
         skipped = problems_of(proposals, store, settings, more=bad or {})
         if skipped and not skip_bad:
             raise InputError(_bad_text(skipped, store))
-        good = sorted((p for p in proposals if p.entry_id not in skipped), key=lambda p: p.entry_id)
+        good = {p.entry_id: p for p in proposals if p.entry_id not in skipped}
         pushing = _Pushing(desk, source, kind)
-        entries = {e.id: e for e in store.images()}
-        with reporter.task("push", len(good)) as task:
-            for wanted in good:
-                pushing.image(entries[wanted.entry_id], wanted)
-                task.advance(note=entries[wanted.entry_id].name)
+        entries = sorted((e for e in store.images() if e.id in good), key=lambda e: e.id)
+        outcomes = each_image(
+            entries,
+            lambda entry: pushing.image(entry, good[entry.id]),
+            title="push",
+            reporter=reporter,
+        )
         if not dry_run:
-            pushing.finish()
-    if pushing.last_error is not None and not pushing.plans:
-        raise pushing.last_error
-    if pushing.failed:
-        msg = f"{len(pushing.failed)} of {len(good)} images were not pushed:\n"
-        raise PartlyDoneError(msg + "\n".join(pushing.failed))
+            pushing.finish(outcomes)
+    outcomes.raise_if_failed("pushed")
     return PushResult(
         run,
         layer,
-        tuple(pushing.plans),
+        tuple(outcomes.done),
         dry_run,
         skipped,
         tuple(pushing.written),
@@ -190,27 +188,24 @@ class _Pushing:
         self.source = source
         self.kind = kind
         self.write = desk.ledger.next_write_id()
-        self.plans: list[ImagePlan] = []
         self.written: list[int] = []
-        self.failed: list[str] = []
-        self.last_error: GlombridgeError | None = None
 
-    def image(self, entry: ImageEntry, wanted: Proposals) -> None:
-        """Plan one image, and write it if this is no dry run."""
-        try:
-            contents = self.desk.store.read(entry.id)
-            look = self.desk.look(contents)
-            self.desk.record_decisions(entry.id, look.decisions)
-            objects = as_objects(wanted, self.source, self.desk.settings, kind=self.kind)
-            ours = Ours(self.source.layer, objects, wanted.scanned)
-            plan = merge(look, contents.objects, ours, self.desk.settings)
-            if not self.desk.dry_run:
-                self._write(contents, plan)
-                self._record_content(entry.id, wanted, plan)
-            self.plans.append(ImagePlan(entry, plan))
-        except GlombridgeError as error:
-            self.failed.append(f"  image {entry.name!r} (entry {entry.id}): {error}")
-            self.last_error = error
+    def image(self, entry: ImageEntry, wanted: Proposals) -> ImagePlan:
+        """Plan one image, and write it if this is no dry run.
+
+        Raises:
+            GlombridgeError: it cannot be read or written.
+        """
+        contents = self.desk.store.read(entry.id)
+        look = self.desk.look(contents)
+        self.desk.record_decisions(entry.id, look.decisions)
+        objects = as_objects(wanted, self.source, self.desk.settings, kind=self.kind)
+        ours = Ours(self.source.layer, objects, wanted.scanned)
+        plan = merge(look, contents.objects, ours, self.desk.settings)
+        if not self.desk.dry_run:
+            self._write(contents, plan)
+            self._record_content(entry.id, wanted, plan)
+        return ImagePlan(entry, plan)
 
     def _write(self, contents: ImageContents, plan: MergePlan) -> None:
         if plan.edit.is_empty:
@@ -240,15 +235,15 @@ class _Pushing:
         if any(last.get(key) != value for key, value in said.items()):
             self.desk.ledger.record(CONTENT, **said)
 
-    def finish(self) -> None:
+    def finish(self, outcomes: Outcomes[ImagePlan]) -> None:
         """Put the push as a whole on record, unless it was the last one over again."""
         said = {
             "run": self.source.run,
             "model": self.source.model,
             "layer": self.source.layer,
             "as": self.kind.value,
-            "images": len(self.plans),
-            "failed": len(self.failed),
+            "images": len(outcomes.done),
+            "failed": len(outcomes.failed),
         }
         last = (self.desk.ledger.events(PUSHED, newest=1) or [{}])[0]
         if self.written or any(last.get(key) != value for key, value in said.items()):

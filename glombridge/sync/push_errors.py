@@ -12,7 +12,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import GlombridgeError, PartlyDoneError
 from ..evaluation.faults import Fault, FaultKind
 from ..ledger import Workspace
 from ..objects import Color, ObjectKind, Outline, PathClass, SlideObject
@@ -20,7 +19,7 @@ from ..progress import SILENT, Reporter
 from ..provenance import CONFIDENCE, ERROR, ERROR_STATE, MODEL, RUN, STATE
 from ..qupath.store import HierarchyEdit, ImageEntry, ProjectStore
 from ..settings import Settings
-from .writing import PUSH_ERRORS, open_desk
+from .writing import each_image, open_desk
 
 MISSED = PathClass(("Missed",), Color(230, 150, 0))
 FALSE = PathClass(("False",), Color(200, 40, 30))
@@ -114,9 +113,6 @@ def push_errors(
     by_image: dict[int, list[Fault]] = {}
     for fault in faults:
         by_image.setdefault(fault.image, []).append(fault)
-    done: list[ErrorsImage] = []
-    failed: list[str] = []
-    last: GlombridgeError | None = None
     written: list[int] = []
     # Also images without errors now may show some of before.
     entries = [e for e in store.images() if e.has_data or e.id in by_image]
@@ -129,32 +125,30 @@ def push_errors(
         break_lock=break_lock,
     ) as desk:
         write_id = desk.ledger.next_write_id()
-        with reporter.task("push errors", len(entries)) as task:
-            for entry in entries:
-                try:
-                    contents = store.read(entry.id)
-                    wanted = as_objects(by_image.get(entry.id, []), run=run, model=model)
-                    image = plan(entry, contents.objects, wanted)
-                    edit = HierarchyEdit(add=image.add, remove=image.remove)
-                    if not edit.is_empty and not dry_run:
-                        desk.record_decisions(entry.id, desk.look(contents).decisions)
-                        store.add_classes([FALSE, MISSED])
-                        desk.write(
-                            contents, edit, command=PUSH_ERRORS, write=write_id, about=(run, None)
-                        )
-                        written.append(entry.id)
-                    done.append(image)
-                except GlombridgeError as error:
-                    failed.append(f"  image {entry.name!r} (entry {entry.id}): {error}")
-                    last = error
-                task.advance(note=entry.name)
+
+        def show(entry: ImageEntry) -> ErrorsImage:
+            contents = store.read(entry.id)
+            wanted = as_objects(by_image.get(entry.id, []), run=run, model=model)
+            image = plan(entry, contents.objects, wanted)
+            edit = HierarchyEdit(add=image.add, remove=image.remove)
+            if not edit.is_empty and not dry_run:
+                desk.record_decisions(entry.id, desk.look(contents).decisions)
+                store.add_classes([FALSE, MISSED])
+                desk.write(
+                    contents,
+                    edit,
+                    command="push-errors",
+                    write=write_id,
+                    about=(run, None),
+                    is_followed=False,
+                )
+                written.append(entry.id)
+            return image
+
+        outcomes = each_image(entries, show, title="push errors", reporter=reporter)
         desk.prune(written)
-    if last is not None and not done:
-        raise last
-    if failed:
-        msg = f"{len(failed)} of {len(entries)} images were not changed:\n" + "\n".join(failed)
-        raise PartlyDoneError(msg)
-    return PushErrorsResult(run, tuple(done), dry_run, write_id if written else None)
+    outcomes.raise_if_failed("changed")
+    return PushErrorsResult(run, tuple(outcomes.done), dry_run, write_id if written else None)
 
 
 def plan(

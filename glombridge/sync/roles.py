@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import cached_property
 
 import numpy as np
 import shapely
@@ -54,7 +55,7 @@ class Roles:
     errors: tuple[SlideObject, ...] = ()
     n_human: int = 0
 
-    @property
+    @cached_property
     def hard_negatives(self) -> tuple[SlideObject, ...]:
         """Rejected objects that overlap no truth."""
         truth = [t.object for t in self.truth]
@@ -165,7 +166,7 @@ def searched_area(entry: ImageEntry, roles: Roles, settings: Settings) -> BaseGe
     """Where every object has been marked, in QuPath pixels; ``None`` = nowhere."""
     why = searched_by(entry, roles, settings)
     if why is SearchedBy.REGIONS:
-        return _union(roles.regions)
+        return union_of(roles.regions)
     if why is SearchedBy.NOWHERE:
         return None
     return shapely.box(0, 0, entry.width or 1e9, entry.height or 1e9)
@@ -181,9 +182,10 @@ def areas_sha256(objects: Iterable[SlideObject], classes: Collection[str]) -> st
     return hashlib.sha256("\n".join(areas).encode()).hexdigest()
 
 
-def _union(objects: Iterable[SlideObject]) -> BaseGeometry:
-    areas = [o.outline.geometry for o in objects if o.outline and o.outline.is_area]
-    return shapely.union_all([shapely.make_valid(a) for a in areas])
+def union_of(objects: Iterable[SlideObject]) -> BaseGeometry | None:
+    """The area of some objects together, QuPath px; ``None`` = they enclose none."""
+    areas = [o.outline.geometry for o in objects if o.outline is not None and o.outline.is_area]
+    return shapely.union_all([shapely.make_valid(a) for a in areas]) if areas else None
 
 
 def _meet(objects: Sequence[SlideObject], others: Sequence[SlideObject]) -> np.ndarray:

@@ -6,13 +6,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import GlombridgeError, InputError, PartlyDoneError, UsageError
+from ..errors import InputError, UsageError
 from ..ledger import Ledger, State, Workspace
 from ..progress import SILENT, Reporter
 from ..qupath.store import HierarchyEdit, ImageEntry, ProjectStore
 from ..settings import Settings
 from .look import Seen
-from .writing import open_desk
+from .writing import each_image, open_desk
 
 
 @dataclass(frozen=True)
@@ -103,10 +103,7 @@ def withdraw(
         [*([f"run {run}"] if run is not None else []), *([f"layer {layer!r}"] if layer else [])]
     )
     entries = {e.id: e for e in store.images()}
-    done: list[WithdrawnImage] = []
-    failed: list[str] = []
-    last: GlombridgeError | None = None
-    write: str | None = None
+    written: list[int] = []
     with open_desk(
         store,
         workspace,
@@ -117,31 +114,22 @@ def withdraw(
     ) as desk:
         images = [entries[i] for i in _images(desk.ledger, run, layer, what) if i in entries]
         write_id = desk.ledger.next_write_id()
-        with reporter.task("withdraw", len(images)) as task:
-            for entry in images:
-                try:
-                    contents = store.read(entry.id)
-                    look = desk.look(contents)
-                    desk.record_decisions(entry.id, look.decisions)
-                    image = _sorted_out(entry, look.seen.values(), run, layer)
-                    edit = HierarchyEdit(remove=frozenset(s.base.id for s in image.withdrawn))
-                    if not edit.is_empty and not dry_run:
-                        desk.write(
-                            contents, edit, command="withdraw", write=write_id, about=(run, layer)
-                        )
-                        write = write_id
-                    done.append(image)
-                except GlombridgeError as error:
-                    failed.append(f"  image {entry.name!r} (entry {entry.id}): {error}")
-                    last = error
-                task.advance(note=entry.name)
-        desk.prune([i.entry.id for i in done])
-    if last is not None and not done:
-        raise last
-    if failed:
-        msg = f"{len(failed)} of {len(images)} images were not changed:\n" + "\n".join(failed)
-        raise PartlyDoneError(msg)
-    return WithdrawResult(what, tuple(done), dry_run, write)
+
+        def take_out(entry: ImageEntry) -> WithdrawnImage:
+            contents = store.read(entry.id)
+            look = desk.look(contents)
+            desk.record_decisions(entry.id, look.decisions)
+            image = _sorted_out(entry, look.seen.values(), run, layer)
+            edit = HierarchyEdit(remove=frozenset(s.base.id for s in image.withdrawn))
+            if not edit.is_empty and not dry_run:
+                desk.write(contents, edit, command="withdraw", write=write_id, about=(run, layer))
+                written.append(entry.id)
+            return image
+
+        outcomes = each_image(images, take_out, title="withdraw", reporter=reporter)
+        desk.prune(written)
+    outcomes.raise_if_failed("changed")
+    return WithdrawResult(what, tuple(outcomes.done), dry_run, write_id if written else None)
 
 
 def _images(ledger: Ledger, run: str | None, layer: str | None, what: str) -> list[int]:

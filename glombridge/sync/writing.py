@@ -6,12 +6,12 @@ process killed in between leaves an announcement; :func:`settle_writes` finds ou
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
 
-from ..errors import GlombridgeError, InputError
+from ..errors import GlombridgeError, InputError, PartlyDoneError
 from ..ledger import Ledger, ProjectLock, Workspace
 from ..ledger.ledger import OpenWrite
 from ..ledger.pushed import record_of
@@ -19,13 +19,60 @@ from ..ledger.running_qupath import refuse_while_qupath_runs
 from ..ledger.schema import REVIEW, WRITE_BEGUN, WRITE_DONE, WRITE_DROPPED
 from ..ledger.writes import prune_snapshots
 from ..objects import SlideObject
-from ..qupath.store import HierarchyEdit, ImageContents, ProjectStore, WriteReceipt
+from ..progress import Reporter
+from ..qupath.store import HierarchyEdit, ImageContents, ImageEntry, ProjectStore, WriteReceipt
 from ..settings import Settings
 from .look import Decision, Look, look_at
 from .proposals import Source
 
-PUSH_ERRORS = "push-errors"
-"""Command of a write that shows a detector's errors: its objects are no proposals."""
+T = TypeVar("T")
+
+
+@dataclass
+class Outcomes(Generic[T]):
+    """What became of each image of a command."""
+
+    done: list[T] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
+    last_error: GlombridgeError | None = None
+
+    def raise_if_failed(self, what: str) -> None:
+        """Name every image that failed.
+
+        Args:
+            what: did not happen to them, in words.
+
+        Raises:
+            GlombridgeError: the last one, where not one image is done.
+            PartlyDoneError: some are.
+        """
+        if self.last_error is None:
+            return
+        if not self.done:
+            raise self.last_error
+        total = len(self.done) + len(self.failed)
+        msg = f"{len(self.failed)} of {total} images were not {what}:\n" + "\n".join(self.failed)
+        raise PartlyDoneError(msg)
+
+
+def each_image(
+    entries: Sequence[ImageEntry],
+    work: Callable[[ImageEntry], T],
+    *,
+    title: str,
+    reporter: Reporter,
+) -> Outcomes[T]:
+    """Do something to each image; one that fails does not stop the others."""
+    outcomes: Outcomes[T] = Outcomes()
+    with reporter.task(title, len(entries)) as task:
+        for entry in entries:
+            try:
+                outcomes.done.append(work(entry))
+            except GlombridgeError as error:
+                outcomes.failed.append(f"  image {entry.name!r} (entry {entry.id}): {error}")
+                outcomes.last_error = error
+            task.advance(note=entry.name)
+    return outcomes
 
 
 @contextmanager
@@ -94,6 +141,7 @@ class Desk:
         write: str,
         source: Source | None = None,
         about: tuple[str | None, str | None] = (None, None),
+        is_followed: bool = True,
     ) -> WriteReceipt:
         """Change an image, announced and confirmed in the history.
 
@@ -103,7 +151,9 @@ class Desk:
             command: what undo and the history call it.
             write: id of the write.
             source: whose proposals these are.
-            about: the run and layer it is about, where it puts nothing in.
+            about: the run and layer it is about, where it puts no proposals in.
+            is_followed: whether its objects are proposals that the loop follows; otherwise they are
+                only put on record.
 
         Raises:
             GlombridgeError: as :meth:`ProjectStore.write`; the announcement is taken back.
@@ -114,8 +164,7 @@ class Desk:
         def announce(receipt: WriteReceipt) -> None:
             nonlocal announced
             said = announcement(self.workspace, receipt, contents, edit, source, about)
-            if command == PUSH_ERRORS:
-                # On record, but not as anything that the loop follows.
+            if not is_followed:
                 shown = {"add": said["add"], "withdraw": said["withdraw"]}
                 said |= {"add": [], "withdraw": [], "errors": shown}
             announced = True
