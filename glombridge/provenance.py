@@ -48,6 +48,9 @@ LESION = "Lesion: "
 DIAMETER_UM = "Diameter um"
 """Measurement: mean of the box's width and height, in micrometres."""
 
+AREA_UM2 = "Area um2"
+"""Measurement: area of the outline, in square micrometres; none where the outline is only a box."""
+
 ERROR_CLASSES = ("Missed", "False")
 """Classes of objects that show a detector's errors in QuPath; they are never truth."""
 

@@ -1,4 +1,4 @@
-"""A trained model as a function from tiles to boxes.
+"""A trained model as a function from tiles to boxes, and to outlines where it was trained on them.
 
 The network is called directly on batches in memory. ultralytics' ``predict`` gives the same boxes
 (``tests/detection/test_detector.py``), but builds a result object, a set-up and several copies per
@@ -18,8 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError, MachineError
+from ..tiles.labels import TASKS, Task
 from ..training.sandbox import load_ultralytics, use_threads
 from ..training.trust import require_trust
+from .boxes import Outlines
+from .masks import outlines_of
 
 RAW_CONFIDENCE = 0.01
 """Boxes below this score are not kept at all; curves and thresholds are made above it."""
@@ -28,6 +31,9 @@ MAX_BOXES_PER_TILE = 300
 
 TILE_NMS_IOU = 0.6
 """Within one tile, boxes that overlap more are one object. Touching neighbours overlap far less."""
+
+_KNOWN_HEADS = {"detect": ("Detect", "v10Detect"), "segment": ("Segment", "Segment26")}
+"""Heads whose answer is read here, by task."""
 
 _STRIDE_PX = 32
 _PAD_GREY = 114  # what ultralytics pads with in training and prediction
@@ -44,12 +50,15 @@ class Seen(NamedTuple):
         score: (n,) 0 to 1.
         class_index: (n,).
         score_sd: (n,) deviation of the score over flipped looks, ``None`` after a single one.
+        outline: (n,) outlines in tile pixels, ``None`` where a mask is empty; ``None`` altogether from a
+            model that gives boxes only.
     """
 
     xyxy: NDArray[np.float64]
     score: NDArray[np.float64]
     class_index: NDArray[np.int64]
     score_sd: NDArray[np.float64] | None = None
+    outline: Outlines | None = None
 
 
 class Detector:
@@ -58,6 +67,7 @@ class Detector:
     Attributes:
         weights: the file.
         class_names: detector classes by index.
+        task: ``detect`` for boxes, ``segment`` for outlines too.
         device: where it runs, as torch names it.
         is_half: whether it runs in half precision.
         batch_limit: tiles that fit into memory at once, as found out by running out of it; ``None``
@@ -77,7 +87,8 @@ class Detector:
             threads: of torch on a CPU.
 
         Raises:
-            InputError: the file is missing or is not the weights of a detector, or no such device.
+            InputError: the file is missing, no weights, weights for another task than boxes or
+                outlines, or no such device.
             ProtectedError: weights that nobody answers for.
             MissingComponentError: a library is not installed.
         """
@@ -92,9 +103,10 @@ class Detector:
         except Exception as error:  # a pickle can fail in any way
             msg = f"{weights} cannot be loaded as ultralytics weights: {error}"
             raise InputError(msg) from error
-        if model.task != "detect":
-            msg = f"{weights} are weights for the task {model.task!r}, not 'detect'"
+        if model.task not in TASKS:
+            msg = f"{weights} are weights for the task {model.task!r}, not for {' or '.join(TASKS)}"
             raise InputError(msg)
+        self.task: Task = model.task
         names = model.names
         self.class_names: tuple[str, ...] = tuple(names[i] for i in range(len(names)))
         self.device = device_name(device)
@@ -114,8 +126,11 @@ class Detector:
             msg = f"device {self.device!r} cannot be used: {error}. Give another --device."
             raise InputError(msg) from error
         # RT-DETR prepares tiles and reads its head in its own way, which differs by version.
-        is_known = type(net.model[-1]).__name__ in ("Detect", "v10Detect")
-        self._predictor = None if is_known else model
+        head = type(net.model[-1]).__name__
+        self._predictor = None if head in _KNOWN_HEADS[self.task] else model
+        if self._predictor is not None and self.task == "segment":
+            msg = f"{weights}: outlines of a model with the head {head!r} cannot be read"
+            raise InputError(msg)
         if self.is_half:
             torch.backends.cudnn.deterministic = True
             torch.backends.cudnn.benchmark = False
@@ -207,8 +222,12 @@ class Detector:
             batch = batch.to(self._device, non_blocking=True).permute(0, 3, 1, 2)
             batch = batch.half() if self.is_half else batch.float()
             batch = batch.contiguous(memory_format=self._layout) / 255
+            answer = self._net(batch)
+            prototypes = None
+            if self.task == "segment":
+                answer, prototypes = answer[0][0], answer[0][1].float().cpu().numpy()
             found = nms.non_max_suppression(
-                self._net(batch),
+                answer,
                 RAW_CONFIDENCE,
                 TILE_NMS_IOU,
                 max_det=MAX_BOXES_PER_TILE,
@@ -218,13 +237,28 @@ class Detector:
             rows = [r.float().cpu().numpy().astype(np.float64) for r in found]
         height, width = pixels.shape[1:3]
         limit = np.array([width, height] * 2, float)
-        return [
+        seen = [
             Seen(
                 np.clip((r[:, :4] - np.array([left, top] * 2)) / scale, 0, limit),
                 r[:, 4],
                 r[:, 5].astype(np.int64),
             )
             for r in rows
+        ]
+        if prototypes is None:
+            return seen
+        return [
+            one._replace(
+                outline=outlines_of(
+                    r[:, 6:].astype(np.float32),
+                    of_tile,
+                    one.xyxy,
+                    scale=scale,
+                    left_top_px=(left, top),
+                    input_px=(fitted.shape[2], fitted.shape[1]),
+                )
+            )
+            for one, r, of_tile in zip(seen, rows, prototypes, strict=True)
         ]
 
     def _predicted(self, predictor: Any, pixels: NDArray[np.uint8]) -> list[Seen]:
@@ -243,9 +277,11 @@ class Detector:
             save=False,
         )
         boxes = [result.boxes for result in results]
+        limit = np.array([width, height] * 2, float)
         return [
             Seen(
-                b.xyxy.float().cpu().numpy().astype(np.float64),
+                # RT-DETR's boxes may reach out of the tile, where nothing was seen.
+                np.clip(b.xyxy.float().cpu().numpy().astype(np.float64), 0, limit),
                 b.conf.float().cpu().numpy().astype(np.float64),
                 b.cls.cpu().numpy().astype(np.int64),
             )

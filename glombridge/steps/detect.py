@@ -229,6 +229,7 @@ def _run(
     asked = options.batch or (settings.detect.batch if settings else None)
     plan = {
         "weights_sha256": manifest["weights"]["sha256"],
+        "task": detector.task,
         "classes": list(detector.class_names),
         "tiles": manifest["tiles"],
         "confidence": confidence,
@@ -296,6 +297,7 @@ def _run(
                 "confidence": confidence,
                 "confidence_from": source,
                 "method": method,
+                "task": plan["task"],
                 "classes": plan["classes"],
                 "tiles": manifest["tiles"],
                 "batch": run.batch,
@@ -343,6 +345,23 @@ def _notes(project: Project | None, manifest: dict[str, Any]) -> list[str]:
     """Where the weights are not what the settings ask for."""
     if project is None:
         return []
+    return [*_task_note(project, manifest), *_tile_note(project, manifest)]
+
+
+def _task_note(project: Project, manifest: dict[str, Any]) -> list[str]:
+    finds = {"detect": "boxes", "segment": "outlines"}
+    # Manifests of before there were outlines do not say it.
+    learnt, asked = manifest.get("task", "detect"), project.settings.tiles.task
+    if learnt == asked:
+        return []
+    note = (
+        f"the settings ask for {finds[asked]}, but the weights were trained on {finds[learnt]}, and those "
+        "are what is found; tile and train again to change it"
+    )
+    return [note]
+
+
+def _tile_note(project: Project, manifest: dict[str, Any]) -> list[str]:
     trained, asked = spec_from(manifest), project.tile_spec()
     one = (trained.mpp, trained.width_px, trained.height_px)
     if one == (asked.mpp, asked.width_px, asked.height_px):
@@ -428,6 +447,7 @@ def load_proposals(
                     tuple(plan["roi_classes"]),
                     str(plan["roi_sha256"]),
                     found.score_sd,
+                    found.outline,
                 )
             )
         return proposals, str(manifest["run"]), str(manifest["weights"]["sha256"])[:12]

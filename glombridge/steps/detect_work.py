@@ -29,7 +29,7 @@ from ..frames import Frame
 from ..geojson_codec import write_geojson
 from ..ledger.manifest import write_json
 from ..objects import ObjectKind, Outline, PathClass, SlideObject
-from ..provenance import BOX, CONFIDENCE, PROPOSED, SCORE_SD
+from ..provenance import AREA_UM2, BOX, CONFIDENCE, PROPOSED, SCORE_SD
 from ..qupath import SlideMap
 from ..slides.reader import fingerprint
 from ..tiles.grid import TileSpec
@@ -39,8 +39,6 @@ from .project import Project
 
 SCANNED = "Scanned*"
 """Class of the area that was looked at. The star keeps it out of QuPath's measurements."""
-
-"""Measurement: how much the score varies when the tile is mirrored; 0 = not at all."""
 
 _NAMESPACE = UUID("0d2bd6a5-6c39-5b0e-9a62-7b8f2f0f5a11")
 
@@ -250,7 +248,7 @@ def _write(
     )
     folder = job.folder
     seen.save(folder / f"{target.file}.parquet")
-    objects = as_objects(found, f"{target.id}|{slide}", detector.class_names)
+    objects = as_objects(found, f"{target.id}|{slide}", detector.class_names, mpp)
     write_geojson(folder / f"{target.file}.geojson", objects)
     write_geojson(folder / f"{target.file}.scanned.geojson", _scanned(seen, f"{target.id}|{slide}"))
     write_json(record_path(folder, target.file), image.as_dict())
@@ -273,13 +271,16 @@ def _scanned(seen: SlideDetections, image: str) -> list[SlideObject]:
     ]
 
 
-def as_objects(found: Boxes, image: str, class_names: tuple[str, ...]) -> list[SlideObject]:
+def as_objects(
+    found: Boxes, image: str, class_names: tuple[str, ...], mpp: float | None = None
+) -> list[SlideObject]:
     """Detections as QuPath objects, for a GeoJSON file that QuPath can import by itself.
 
     Args:
-        found: stitched boxes in QuPath pixels.
+        found: stitched boxes in QuPath pixels, with outlines where the model gives them.
         image: what the image is known by; with the place it makes an object's id.
         class_names: by class index.
+        mpp: µm per QuPath pixel, ``None`` = unknown: then no area is measured.
     """
     objects = []
     for k in range(len(found)):
@@ -288,15 +289,19 @@ def as_objects(found: Boxes, image: str, class_names: tuple[str, ...]) -> list[S
         measurements = {CONFIDENCE: round(float(found.score[k]), 6)}
         if found.score_sd is not None:
             measurements[SCORE_SD] = round(float(found.score_sd[k]), 6)
+        area = None if found.outline is None else found.outline[k]
+        outline = Outline.rectangle(x0, y0, x1, y1) if area is None else Outline.rounded(area)
+        if area is not None and mpp is not None:
+            measurements[AREA_UM2] = round(outline.geometry.area * mpp**2, 2)
         objects.append(
             SlideObject(
                 id=uuid5(_NAMESPACE, f"{image}|{name}|{(x0, y0, x1, y1)}"),
                 kind=ObjectKind.ANNOTATION,
-                outline=Outline.rectangle(x0, y0, x1, y1),
+                outline=outline,
                 path_class=PathClass.parse(name).derive(PROPOSED),
                 locked=True,
                 measurements=measurements,
-                metadata={BOX: "true"},
+                metadata={BOX: "true"} if area is None else {},
             )
         )
     return objects

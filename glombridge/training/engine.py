@@ -19,6 +19,7 @@ from ultralytics import __version__ as ultralytics_version
 from ultralytics.data import build_dataloader
 from ultralytics.models.rtdetr.train import RTDETRTrainer
 from ultralytics.models.yolo.detect import DetectionTrainer
+from ultralytics.models.yolo.segment import SegmentationTrainer
 from ultralytics.utils import DEFAULT_CFG_DICT, RANK
 from ultralytics.utils.torch_utils import torch_distributed_zero_first, unwrap_model
 
@@ -46,7 +47,7 @@ weights another hash. The run's manifest has them."""
 
 
 class _Exact:
-    """What both trainers of ultralytics have replaced; mixed in before them.
+    """What each trainer of ultralytics has replaced; mixed in before them.
 
     The state lies in the parent of ultralytics' own folder (:mod:`~.checkpoint`).
     """
@@ -247,6 +248,10 @@ if absent := [name for name in REPLACED if not hasattr(DetectionTrainer, name)]:
 
 class DetectTrainer(_Exact, DetectionTrainer):  # type: ignore[misc]
     """Of the YOLO models."""
+
+
+class SegmentTrainer(_Exact, SegmentationTrainer):  # type: ignore[misc]
+    """Of the YOLO models that give outlines."""
 
 
 class TransformerTrainer(_Exact, RTDETRTrainer):  # type: ignore[misc]
