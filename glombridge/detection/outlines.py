@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import shapely
-from numpy.typing import NDArray
 from shapely.geometry import MultiPolygon, Polygon
 from shapely.geometry.base import BaseGeometry
 
@@ -72,8 +71,9 @@ def within(outlines: Outlines, image_px: tuple[float, float]) -> Outlines:
 def put_together(outlines: Outlines, group: Ints, is_exact: Bools, n: int) -> Outlines:
     """One outline per group of views.
 
-    Where tiles saw the object whole, the three best of these views vote: what two of them show belongs
-    to it (of one or two views the better one stands). Where no tile did, its fragments are united.
+    Where a tile saw the object whole, the best such view stands; else the fragments are united. (What
+    two of three whole views agree on was tried instead of the best: it made the mean overlap with the
+    truth .9473 instead of .9469 in the simulation, because few objects are whole in three tiles.)
 
     Args:
         outlines: (N,) of each view, best first.
@@ -87,29 +87,13 @@ def put_together(outlines: Outlines, group: Ints, is_exact: Bools, n: int) -> Ou
     made: Outlines = np.full(n, None, object)
     has = ~shapely.is_missing(outlines)
     whole = np.flatnonzero(has & is_exact)
-    first, count = _first_of_groups(group[whole], n)
-    of_whole = whole[np.argsort(group[whole], kind="stable")]
-    for k in (1, 3):
-        voting = np.flatnonzero((count >= 3) if k == 3 else ((count >= 1) & (count < 3)))
-        views = [outlines[of_whole[first[voting] + place]] for place in range(k)]
-        made[voting] = views[0] if k == 1 else _majority(*views)
-    cut = np.flatnonzero(has & (count[group] == 0))
-    of_cut = cut[np.argsort(group[cut], kind="stable")]
-    first, count = _first_of_groups(group[cut], n)
-    for g in np.flatnonzero(count).tolist():
-        parts = outlines[of_cut[first[g] : first[g] + count[g]]]
-        made[g] = parts[0] if len(parts) == 1 else shapely.union_all(parts)
+    best = np.full(n, len(outlines))
+    np.minimum.at(best, group[whole], whole)
+    is_seen_whole = best < len(outlines)
+    made[is_seen_whole] = outlines[best[is_seen_whole]]
+    pieces = np.flatnonzero(has & ~is_seen_whole[group])
+    pieces = pieces[np.argsort(group[pieces], kind="stable")]
+    begins = np.flatnonzero(np.diff(group[pieces], prepend=-1))
+    for k, of_one in zip(begins, np.split(outlines[pieces], begins[1:]), strict=False):
+        made[group[pieces[k]]] = of_one[0] if len(of_one) == 1 else shapely.union_all(of_one)
     return tidy(made)
-
-
-def _first_of_groups(group: Ints, n: int) -> tuple[Ints, Ints]:
-    """Where each group begins among its members sorted by group, and how many it has."""
-    count = np.bincount(group, minlength=n)
-    return np.cumsum(count) - count, count
-
-
-def _majority(a: Outlines, b: Outlines, c: Outlines) -> Outlines:
-    """What at least two of three show."""
-    either = shapely.intersection(shapely.union(a, b), c)
-    voted: NDArray[np.object_] = shapely.union(shapely.intersection(a, b), either)
-    return voted

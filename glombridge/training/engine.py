@@ -26,6 +26,7 @@ from ultralytics.utils.torch_utils import torch_distributed_zero_first, unwrap_m
 from ..errors import InputError, MachineError, MissingComponentError
 from .arguments import EACH_BATCH
 from .checkpoint import load_best, load_state, save_state
+from .masks import ExactMasks
 from .order import EpochSampler, SeededTiles, seed_everything
 from .sandbox import quieten
 
@@ -252,6 +253,13 @@ class DetectTrainer(_Exact, DetectionTrainer):  # type: ignore[misc]
 
 class SegmentTrainer(_Exact, SegmentationTrainer):  # type: ignore[misc]
     """Of the YOLO models that give outlines."""
+
+    def build_dataset(self, img_path: str, mode: str = "train", batch: int | None = None) -> Any:
+        """As ultralytics makes it, with masks that are as wide as the outlines."""
+        tiles = super().build_dataset(img_path, mode, batch)
+        steps = tiles.transforms.transforms
+        steps[-1] = ExactMasks.instead_of(steps[-1])
+        return tiles
 
 
 class TransformerTrainer(_Exact, RTDETRTrainer):  # type: ignore[misc]
