@@ -36,8 +36,8 @@ def settings() -> Settings:
             task="segment", mpp=MPP, width_px=TILE_PX, height_px=TILE_PX, overlap="48 px"
         ),
         train=TrainSettings(
-            model="glom-pico",
-            epochs=24,
+            model=str(Path(__file__).with_suffix(".yaml")),
+            epochs=30,
             batch=4,
             learning_rate=0.004,
             threads=1,
