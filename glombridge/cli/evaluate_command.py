@@ -121,6 +121,12 @@ def show_evaluation(result: EvaluateResult) -> None:
         ["figure", "value", "95 % of resampled patients"],
         [[name, *_with_interval(test["figures"][key])] for key, name in _SHOWN.items()],
     )
+    if test["outlines"]:
+        drawn = test["outlines"]
+        console.line(
+            f"outlines of {drawn['pairs']} found objects: mean IoU with what was drawn "
+            f"{drawn['mean_iou']:.3f}, {drawn['above_0.75']:.0%} above 0.75"
+        )
     for name, told in (result.document.get("tile_level") or {}).items():
         if name in ("val", "test") and told:
             figures = ", ".join(f"{k} {told[k]:.3f}" for k in ("precision", "recall", "f1", "ap50"))

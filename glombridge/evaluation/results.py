@@ -11,6 +11,7 @@ import numpy as np
 
 from ..detection.boxes import Floats
 from ..detection.detector import RAW_CONFIDENCE
+from .drawn import outline_figures, outline_ious
 from .intervals import Statistic, difference, intervals
 from .matching import Match, match_boxes
 from .metrics import Score
@@ -106,6 +107,9 @@ class PartResults:
                 }
                 for name, value in values.items()
             },
+            "outlines": outline_figures(
+                outline_ious(s, self.confidence, self.match(s)) for s in self.slides
+            ),
             "by_class": self._by_label(),
             "by_detector_class": self._by_detector_class(class_names),
             "by_size": self._by_size(),

@@ -21,6 +21,7 @@ from ..progress import SILENT, Reporter
 from ..slides.reader import Slide, fingerprint
 from ..sync.pull import ImageAnnotations
 from ..sync.roles import union_of
+from ..tiles.labels import is_only_a_box
 from .project import Project, spec_from
 
 FOLDER = "evaluation"
@@ -172,6 +173,10 @@ def _judged(
     entry, roles = one.image.entry, one.image.roles
     marked = [t for t in roles.truth if t.object.outline is not None]
     boxes = [t.object.outline.bounds for t in marked if t.object.outline is not None]
+    outlines = np.full(len(marked), None, object)
+    for k, t in enumerate(marked):
+        if t.object.outline is not None and not is_only_a_box(t.object):
+            outlines[k] = t.object.outline.geometry
     return JudgedSlide(
         entry.id,
         entry.name,
@@ -182,6 +187,7 @@ def _judged(
             np.array([t.class_index for t in marked], np.int64),
             tuple(str(t.object.path_class) for t in marked),
             tuple(str(t.object.id) for t in marked),
+            outlines,
         ),
         seen,
         known_area(one),

@@ -54,9 +54,7 @@ def proposals(image: int, *outlines: BaseGeometry | None, boxes: list | None = N
 
 
 def run_push(project: SmallProject, wanted: Proposals, run: str = "detect-001") -> PushResult:
-    return push(
-        project.store, project.workspace, project.settings, [wanted], run=run, model="abc"
-    )
+    return push(project.store, project.workspace, project.settings, [wanted], run=run, model="abc")
 
 
 def only(project: SmallProject) -> SlideObject:
