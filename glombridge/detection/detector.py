@@ -216,7 +216,7 @@ class Detector:
 
         if self._predictor is not None:
             return self._predicted(self._predictor, pixels)
-        fitted, scale, left, top = _letterboxed(pixels)
+        fitted, scale_xy, left, top = _letterboxed(pixels)
         with torch.inference_mode():
             batch = torch.from_numpy(fitted)
             batch = batch.to(self._device, non_blocking=True).permute(0, 3, 1, 2)
@@ -239,7 +239,7 @@ class Detector:
         limit = np.array([width, height] * 2, float)
         seen = [
             Seen(
-                np.clip((r[:, :4] - np.array([left, top] * 2)) / scale, 0, limit),
+                np.clip((r[:, :4] - np.array([left, top] * 2)) / np.tile(scale_xy, 2), 0, limit),
                 r[:, 4],
                 r[:, 5].astype(np.int64),
             )
@@ -253,7 +253,7 @@ class Detector:
                     r[:, 6:].astype(np.float32),
                     of_tile,
                     one.xyxy,
-                    scale=scale,
+                    scale_xy=scale_xy,
                     left_top_px=(left, top),
                     input_px=(fitted.shape[2], fitted.shape[1]),
                 )
@@ -313,12 +313,19 @@ def device_name(device: str | None) -> str:
     return name
 
 
-def _letterboxed(pixels: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], float, int, int]:
-    """Tiles enlarged and padded to whole strides, as ultralytics does in training and prediction."""
+def _letterboxed(
+    pixels: NDArray[np.uint8],
+) -> tuple[NDArray[np.uint8], tuple[float, float], int, int]:
+    """Tiles enlarged and padded to whole strides, as ultralytics does in training and prediction.
+
+    Returns:
+        The tiles, how much they were enlarged in x and y, which differ because sizes are whole pixels,
+        and where they begin.
+    """
     height, width = pixels.shape[1:3]
     to_height, to_width = _up_to_stride(height), _up_to_stride(width)
     if (to_height, to_width) == (height, width):
-        return pixels, 1.0, 0, 0
+        return pixels, (1.0, 1.0), 0, 0
     scale = min(to_height / height, to_width / width)
     inner_width, inner_height = round(width * scale), round(height * scale)
     top = round((to_height - inner_height) / 2 - 0.1)
@@ -328,7 +335,7 @@ def _letterboxed(pixels: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], float, i
         if scale != 1:
             tile = cv2.resize(tile, (inner_width, inner_height), interpolation=cv2.INTER_LINEAR)
         fitted[k, top : top + inner_height, left : left + inner_width] = tile
-    return fitted, scale, left, top
+    return fitted, (inner_width / width, inner_height / height), left, top
 
 
 def _is_out_of_memory(error: RuntimeError) -> bool:

@@ -31,7 +31,7 @@ def outlines_of(
     prototypes: NDArray[np.float32],
     xyxy: NDArray[np.float64],
     *,
-    scale: float = 1.0,
+    scale_xy: tuple[float, float] = (1.0, 1.0),
     left_top_px: tuple[float, float] = (0.0, 0.0),
     input_px: tuple[int, int],
 ) -> Outlines:
@@ -43,7 +43,7 @@ def outlines_of(
         coefficients: (N, K) of each box.
         prototypes: (K, height, width) of the tile.
         xyxy: (N, 4) boxes in tile pixels.
-        scale: pixels of the network's input per tile pixel.
+        scale_xy: pixels of the network's input per tile pixel.
         left_top_px: where the tile begins in the network's input.
         input_px: width and height of the network's input.
 
@@ -55,7 +55,7 @@ def outlines_of(
         return found
     _, rows, columns = prototypes.shape
     step_px = np.array([input_px[0] / columns, input_px[1] / rows])
-    offset_px = np.array(left_top_px)
+    offset_px, scale = np.array(left_top_px), np.array(scale_xy)
     # A sample stands for the pixels around it, so the first lies half a step inside.
     low = np.floor((xyxy[:, :2] * scale + offset_px) / step_px - 0.5).astype(int)
     high = np.ceil((xyxy[:, 2:] * scale + offset_px) / step_px - 0.5).astype(int)
@@ -66,8 +66,8 @@ def outlines_of(
         # Not by BLAS, whose last digits change with its threads.
         field = np.einsum("k,kyx->yx", coefficients[k], window)
         found[k] = _where_positive(
-            ((x + 0.5) * step_px[0] - offset_px[0]) / scale,
-            ((y + 0.5) * step_px[1] - offset_px[1]) / scale,
+            ((x + 0.5) * step_px[0] - offset_px[0]) / scale[0],
+            ((y + 0.5) * step_px[1] - offset_px[1]) / scale[1],
             field,
         )
     is_there = np.flatnonzero([area is not None for area in found])

@@ -91,7 +91,7 @@ def test_a_tile_that_was_enlarged_and_padded_keeps_its_own_pixels() -> None:
         np.ones((1, 1), np.float32),
         prototypes,
         np.array([shape.bounds]),
-        scale=1.28,
+        scale_xy=(1.28, 1.28),
         left_top_px=(0, 9),
         input_px=(128, 96),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from uuid import UUID
 
 import cv2
 import numpy as np
@@ -37,7 +38,7 @@ def settings() -> Settings:
         ),
         train=TrainSettings(
             model=str(Path(__file__).with_suffix(".yaml")),
-            epochs=30,
+            epochs=24,
             batch=4,
             learning_rate=0.004,
             threads=1,
@@ -111,8 +112,6 @@ def make_project(
         )
         if name in unmarked:
             continue
-        from uuid import UUID
-
         marks = tuple(
             SlideObject(
                 UUID(int=number * 1000 + k + 1),

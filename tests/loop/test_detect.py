@@ -78,7 +78,7 @@ def tiles_of(slide: Path, width: int, height: int, n: int = 12) -> np.ndarray:
 # The model itself.
 
 
-@pytest.mark.parametrize("size", [(128, 128), (100, 100), (150, 120)], ids=str)
+@pytest.mark.parametrize("size", [(128, 128), (100, 100), (150, 120), (120, 100)], ids=str)
 def test_the_network_called_directly_sees_what_predict_sees(
     project: Path, detector: Detector, size: tuple[int, int]
 ) -> None:
