@@ -6,7 +6,6 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import ellipses
 import numpy as np
@@ -246,11 +245,13 @@ def test_boxes_and_outlines_are_not_mixed_up(
 
 
 @pytest.fixture(scope="module")
-def tiny_demo(tmp_path_factory: pytest.TempPathFactory) -> DemoResult:
+def tiny_demo(walked: Path, tmp_path_factory: pytest.TempPathFactory) -> DemoResult:
+    """Two epochs on ten tiles teach nothing, so they begin with a network that sees dark blots."""
     settings = tiny_settings(5)
-    changes: dict[str, Any] = {
+    train = {"epochs": 2, "model": str(weights_of(walked)), "learning_rate": 0.0001}
+    changes = {
         "tiles": settings.tiles.model_copy(update={"task": "segment"}),
-        "train": settings.train.model_copy(update={"epochs": 2}),
+        "train": settings.train.model_copy(update=train),
     }
     folder = tmp_path_factory.mktemp("tiny") / "demo"
     return run_demo(
@@ -262,11 +263,7 @@ def test_the_tiny_demo_in_outlines(
     tiny_demo: DemoResult, capsys: pytest.CaptureFixture[str]
 ) -> None:
     project = tiny_demo.project_file.parent
-    manifest = project / "glombridge" / "runs" / "train-001" / "manifest.json"
-    assert json.loads(manifest.read_text("utf-8"))["options"]["model"] == "glom-pico"
-    assert json.loads(manifest.read_text("utf-8"))["start"]["model"] == "glom-pico-seg.yaml"
-    # Two epochs teach nothing: whatever is seen at all is pushed.
-    assert run("detect", project, "--min-confidence", 0.01, "-q") == 0
+    assert run("detect", project, "--min-confidence", 0.02, "-q") == 0
     assert run("push", project, "-q") == 0
     capsys.readouterr()
     assert run("pull", project, "--json", "-q") == 0
@@ -284,3 +281,14 @@ def test_the_tiny_demo_in_outlines(
     drawn = [o for o in proposed if "glombridge.box" not in o.metadata]
     assert drawn
     assert all(o.outline and o.outline.geometry.is_valid for o in drawn)
+    assert run("pull", project, "--out", project.parent / "pulled", "-q") == 0
+    pulled = [o for p in (project.parent / "pulled").glob("*.geojson") for o in read(p)]
+    by_id = {o.id: o for o in pulled}
+    for obj in drawn:
+        again = by_id[obj.id].outline
+        assert again is not None
+        assert again.geometry.symmetric_difference(obj.outline.geometry).area < 0.1  # type: ignore[union-attr]
+
+
+def read(path: Path) -> list[SlideObject]:
+    return list(load_objects(path).objects)
