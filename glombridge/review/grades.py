@@ -56,11 +56,14 @@ class ShareFigure:
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
+        least, most = self.bounds or (None, None)
         return {
             "name": self.name,
             "n": self.n,
             "of": self.of,
             "percent": self.percent,
+            "least_percent": None if least is None else float(least * 100),
+            "most_percent": None if most is None else float(most * 100),
             "left_out": self.left_out,
             "ungraded": self.ungraded,
         }

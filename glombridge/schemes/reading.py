@@ -41,6 +41,28 @@ WINDOW_KEYS = {
 RESERVED_LABELS = (PROPOSED, *ERROR_CLASSES)
 """Leaves of classes that mean something else to glombridge."""
 
+RESERVED_COLUMNS = frozenset(
+    [
+        "patient",
+        "image",
+        "image_id",
+        "counting",
+        "counted",
+        "pending_proposals",
+        "searched_by",
+        "slides",
+        "slides_counted",
+        "why",
+        "adequate",
+        "glomeruli",
+        "graded",
+        "partly_graded",
+        "readers",
+        "use",
+    ]
+)
+"""Columns that the tables of grades have beside those of the scheme."""
+
 FORMAT = 1
 """Version of the format of scheme files."""
 
@@ -178,9 +200,11 @@ def _faults_of_rules(scheme: Scheme) -> Iterator[str]:
     if scheme.adequacy is not None and scheme.adequacy.min_glomeruli < 1:
         yield f"adequacy.min_glomeruli: at least 1, got {scheme.adequacy.min_glomeruli}"
     # They become columns of one table.
-    names = [f.name for f in (*scheme.case_items, *scheme.shares)]
-    names += [f.name for f in (*scheme.scores, *scheme.indices)]
+    names = [item.name for item in scheme.case_items] + [share.name for share in scheme.shares]
+    names += [score.name for score in scheme.scores] + [index.name for index in scheme.indices]
     yield from _twice("case_items, shares, scores, indices", names, "name")
+    for name in sorted(RESERVED_COLUMNS.intersection(names)):
+        yield f"case_items, shares, scores, indices: {name!r} is the name of another column of the tables"
     for number, item in enumerate(scheme.case_items, 1):
         at = _place("case_items", number, item.name)
         if len(item.levels) < 2:
@@ -190,8 +214,8 @@ def _faults_of_rules(scheme: Scheme) -> Iterator[str]:
         at = _place("shares", number, share.name)
         if not share.any_of:
             yield f"{at}.any_of: at least one lesion"
-        for key, names in (("any_of", share.any_of), ("without", share.without)):
-            for name in names:
+        for key, lesions in (("any_of", share.any_of), ("without", share.without)):
+            for name in lesions:
                 if name not in scheme.lesion_of:
                     yield f"{at}.{key}: {name!r} is no lesion of this scheme"
         known = [scheme.lesion_of[name] for name in share.any_of if name in scheme.lesion_of]
