@@ -42,7 +42,7 @@ RESERVED_LABELS = (PROPOSED, *ERROR_CLASSES)
 """Leaves of classes that mean something else to glombridge."""
 
 RESERVED_COLUMNS = frozenset(
-    [
+    {
         "patient",
         "image",
         "image_id",
@@ -59,7 +59,7 @@ RESERVED_COLUMNS = frozenset(
         "partly_graded",
         "readers",
         "use",
-    ]
+    }
 )
 """Columns that the tables of grades have beside those of the scheme."""
 
