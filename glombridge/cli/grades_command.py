@@ -127,7 +127,7 @@ def show_grades(result: GradesResult) -> None:
             if index.missing
         ]
     )
-    _list([f"{c.patient}: {c.choice.why}" for c in result.cases if c.figures is not None])
+    _list([f"{c.patient}: {c.choice.why}" for c in result.cases if c.figures and len(c.slides) > 1])
     names = {slide.entry.id: slide.entry.name for slide in result.slides}
     _list([f"look at {names[c.image]}, object {c.object}: {c.text}" for c in result.contradictions])
     for note in result.notes:

@@ -14,17 +14,18 @@ from .grades import RESEARCH_USE, Figures
 Cell = str | int | float | None
 
 
-def csv_text(rows: Sequence[Mapping[str, Cell]], columns: Sequence[str]) -> str:
+def csv_text(rows: Sequence[Mapping[str, Cell]], columns: Sequence[str], scheme: Scheme) -> str:
     """A table as CSV: UTF-8, commas, a header even without rows; an unknown value is empty.
 
-    The last column says on each row that this is for research, so that a row keeps it wherever it
-    is copied to.
+    The last columns say on each row which scheme it is by and that it is for research, so that a
+    row keeps both wherever it is copied to.
     """
     out = io.StringIO()
-    writer = csv.DictWriter(out, [*columns, "use"], lineterminator="\n")
+    writer = csv.DictWriter(out, [*columns, "scheme", "use"], lineterminator="\n")
     writer.writeheader()
+    said = {"scheme": scheme.stamp, "use": RESEARCH_USE}
     for row in rows:
-        writer.writerow({**{k: _text(v) for k, v in row.items()}, "use": RESEARCH_USE})
+        writer.writerow({**{k: _text(v) for k, v in row.items()}, **said})
     return out.getvalue()
 
 

@@ -58,6 +58,7 @@ RESERVED_COLUMNS = frozenset(
         "graded",
         "partly_graded",
         "readers",
+        "scheme",
         "use",
     }
 )

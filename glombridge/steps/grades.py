@@ -33,7 +33,7 @@ from ..review.grade_tables import (
 from ..review.grades import RESEARCH_USE, Figures, figures_of
 from ..schemes import Scheme
 from ..sync.look import look_at
-from ..sync.roles import assign_roles, searched_by
+from ..sync.roles import SearchedBy, assign_roles, searched_by
 from ..sync.writing import each_image
 from .mark import images_named
 from .project import Project
@@ -61,7 +61,7 @@ class SlideGrades:
     glomeruli: tuple[Glomerulus, ...]
     figures: Figures
     pending: int
-    searched: str
+    searched: SearchedBy
     counting: Counting
     counted: bool = False
 
@@ -74,7 +74,7 @@ class SlideGrades:
             "counting": self.counting.value,
             "counted": self.counted,
             "pending_proposals": self.pending,
-            "searched_by": self.searched,
+            "searched_by": self.searched.value,
             **self.figures.as_dict(),
         }
 
@@ -203,7 +203,7 @@ def grades(
     slides, contradictions = _read(project, chosen, declarations, reporter)
     notes += _notes(slides, chosen)
     slides, cases, unknown = _cases(slides, chosen, items)
-    notes += unknown
+    notes += unknown + _notes_on_searching(slides)
     strangers = sorted(set(items.values) - {case.patient for case in cases})
     if strangers:
         notes.append(f"the case items name patients who have no image here: {', '.join(strangers)}")
@@ -328,7 +328,7 @@ def _read(
                 tuple(found),
                 figures_of(found, scheme),
                 len(roles.pending),
-                searched_by(entry, roles, settings).value,
+                searched_by(entry, roles, settings),
                 declarations[entry.id],
             )
 
@@ -358,6 +358,25 @@ def _notes(slides: Sequence[SlideGrades], scheme: Scheme) -> list[str]:
     pending = sum(slide.pending for slide in slides)
     if pending:
         notes.append(f"{pending} proposals have not been judged; they are in no figure")
+    return notes
+
+
+def _notes_on_searching(slides: Sequence[SlideGrades]) -> list[str]:
+    """Shares of glomeruli mean little where only some were marked."""
+    counted = [slide for slide in slides if slide.counted]
+    assumed = [s for s in counted if s.searched is SearchedBy.ASSUMED]
+    nowhere = [s.entry.name for s in counted if s.searched is SearchedBy.NOWHERE]
+    notes = []
+    if assumed:
+        notes.append(
+            f"assumed of {len(assumed)} counted slides, because they have annotations: every glomerulus "
+            "has been marked ('glombridge mark' says so of a slide)"
+        )
+    if nowhere:
+        notes.append(
+            f"nothing says that every glomerulus has been marked on {', '.join(nowhere[:MOST_NAMED])}: "
+            "shares may be those of a part"
+        )
     return notes
 
 
@@ -429,7 +448,7 @@ def _write(result: GradesResult, folder: Path) -> tuple[Path, ...]:
             "counting": s.counting.value,
             "counted": "yes" if s.counted else "no",
             "pending_proposals": s.pending,
-            "searched_by": s.searched,
+            "searched_by": s.searched.value,
             **figure_cells(s.figures),
         }
         for s in result.slides
@@ -453,9 +472,9 @@ def _write(result: GradesResult, folder: Path) -> tuple[Path, ...]:
     case_columns += figure_columns(scheme, of_case=True)
     glomerulus_rows = [row for slide in result.slides for row in _glomerulus_rows(slide, scheme)]
     texts = {
-        "grades_cases.csv": csv_text(case_rows, case_columns),
-        "grades_slides.csv": csv_text(slide_rows, slide_columns),
-        "grades_glomeruli.csv": csv_text(glomerulus_rows, glomerulus_columns(scheme)),
+        "grades_cases.csv": csv_text(case_rows, case_columns, scheme),
+        "grades_slides.csv": csv_text(slide_rows, slide_columns, scheme),
+        "grades_glomeruli.csv": csv_text(glomerulus_rows, glomerulus_columns(scheme), scheme),
         "grades.json": json.dumps(result.as_dict(), indent=2, ensure_ascii=False) + "\n",
     }
     folder.mkdir(parents=True, exist_ok=True)

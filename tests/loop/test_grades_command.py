@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 
@@ -16,6 +17,8 @@ from glombridge.provenance import COUNTING, GRADED, LESION, REVIEWED, REVIEWER, 
 from glombridge.qupath import HierarchyEdit, ImageServerInfo, NativeStore
 from glombridge.review.grades import RESEARCH_USE
 from glombridge.schemes import shipped_scheme
+from glombridge.steps.project import Project
+from glombridge.steps.tile import dataset_settings
 
 OXFORD = shipped_scheme("oxford")
 ALL_ABSENT = {LESION + lesion.name: 0.0 for lesion in OXFORD.lesions}
@@ -43,8 +46,6 @@ def glomerulus(
     if reader:
         metadata[REVIEWER] = reader
     values = {**ALL_ABSENT, **{LESION + lesion: 1.0 for lesion in lesions}}
-    from uuid import UUID
-
     return SlideObject(
         UUID(int=number + 1, version=4),
         ObjectKind.ANNOTATION,
@@ -105,6 +106,28 @@ def test_init_writes_the_scheme_and_its_classes_are_truth(
     assert pulled["images"][0]["unknown_classes"] == {}
 
 
+def test_a_scheme_changes_what_a_pull_and_a_dataset_are_made_of_and_its_absence_nothing(
+    study: Study, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = study.folder / "glombridge" / "glombridge.toml"
+    study.add("a.svs", "P1", glomerulus(1))
+    with_scheme = run_json(capsys, "pull", study.folder)
+    project = Project.open(study.folder)
+    crescent = "Glomerulus: Cellular crescent"
+    assert dataset_settings(project).class_map.index_of[crescent] == 0
+    manifest = json.loads(
+        (project.workspace.pulls / with_scheme["pull"] / "manifest.json").read_text("utf-8")
+    )
+    assert crescent in manifest["classes"]["Glomerulus"]
+    file.write_text(file.read_text("utf-8").replace('scheme = "oxford"', ""), "utf-8")
+    without = run_json(capsys, "pull", study.folder)
+    assert without["changed"]
+    assert without["sha256"] != with_scheme["sha256"]
+    assert dict(dataset_settings(Project.open(study.folder)).class_map.index_of) == {
+        "Glomerulus": 0
+    }
+
+
 def test_a_case_from_glomeruli_to_scores(
     study: Study, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
@@ -124,7 +147,9 @@ def test_a_case_from_glomeruli_to_scores(
     assert case["items"] == {"T": 2}
     assert case["adequate"] is True
     assert (figures["glomeruli"], figures["graded"], figures["readers"]) == (10, 10, {"Ana": 10})
-    assert made["contradictions"] == made["notes"] == []
+    assert made["contradictions"] == []
+    assert len(made["notes"]) == 1
+    assert made["notes"][0].startswith("assumed of 1 counted slides")
     assert made["use"] == RESEARCH_USE
     assert made == {**json.loads((out / "grades.json").read_text("utf-8")), "files": made["files"]}
     tables = {name: table(out / f"grades_{name}.csv") for name in ("cases", "slides", "glomeruli")}

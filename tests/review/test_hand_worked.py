@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
-from graded import several
+from graded import marked, several
 
+from glombridge.provenance import LESION
+from glombridge.review.glomerulus import read_glomerulus
 from glombridge.review.grades import Figures, figures_of
-from glombridge.schemes import shipped_scheme
+from glombridge.schemes import parse_scheme, shipped_scheme
 
 LUPUS = shipped_scheme("lupus")
 OXFORD = shipped_scheme("oxford")
@@ -193,3 +196,29 @@ def test_diffuse_begins_at_exactly_half(n: int, of: int, label: str) -> None:
 def test_oxford_levels_at_their_edges(lesion: str, n: int, of: int, score: str, label: str) -> None:
     figures = figures_of(several(OXFORD, (n, (lesion,)), (of - n, ())), OXFORD)
     assert scores(figures)[score] == label
+
+
+def test_the_scheme_in_the_documentation_can_be_used() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "grading.md").read_text(encoding="utf-8")
+    own = text.split("## A scheme of your own", 1)[1]
+    lines = [line[4:] for line in own.splitlines() if line.startswith("    ")]
+    scheme = parse_scheme("\n".join(lines), "docs/grading.md")
+    # Grades 2 and 3 of 3 count as swollen, scars are left out: 1 of 2 = 50 %, value 2; 2 * 2 + 1 = 5.
+    figures = figures_of(
+        [
+            read_glomerulus(
+                marked("Glomerulus", k, {f"{LESION}{name}": v for name, v in found.items()}),
+                1,
+                scheme,
+                state="added",
+            ).glomerulus
+            for k, found in enumerate(
+                [{"Swelling": 2.0, "Scar": 0.0}, {"Swelling": 1.0, "Scar": 0.0}, {"Scar": 1.0}]
+            )
+        ],
+        scheme,
+        {"Inflammation": 1},
+    )
+    assert shares(figures) == {"Swollen": (1, 2)}
+    assert figures.shares[0].left_out == 1
+    assert figures.indices[0].value == 5
