@@ -155,7 +155,7 @@ ITEMS = "Interstitial inflammation,Tubular atrophy,Interstitial fibrosis,Vasculi
     [
         pytest.param(f"patient,{ITEMS}\nP1,1,,3,\n", {"P1": [1, None, 3, None]}, id="numbers"),
         pytest.param(
-            f"\ufeffpatient;{ITEMS.replace(',', ';')}\r\nP1;none;;>50 % of the cortex;PRESENT\r\n",
+            f"\ufeffpatient;{ITEMS.replace(',', ';')}\r\nP1;none;;severe, >50 % of the cortex;PRESENT\r\n",
             {"P1": [0, None, 3, 1]},
             id="levels-from-a-spreadsheet",
         ),
