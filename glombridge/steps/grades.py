@@ -270,20 +270,30 @@ def _declarations(
     entries = project.store.images()
     review = project.settings.review
     said = {entry.id: declared(entry) for entry in entries}
-    asked: dict[int, Counting] = {}
-    for names, meaning, where in (
-        (review.counting, Counting.COUNTING, said),
-        (review.distinct, Counting.DISTINCT, said),
-        (counting, Counting.COUNTING, asked),
-        (distinct, Counting.DISTINCT, asked),
-    ):
-        where.update({entry.id: meaning for entry in images_named(project.store, names)})
+    try:
+        said |= _named(project, review.counting, review.distinct)
+    except InputError as error:
+        msg = f"{project.workspace.settings_file}: counting or distinct in [review]: {error}"
+        raise InputError(msg) from error
+    asked = _named(project, counting, distinct)
     patients = {_patient(project, entry) for entry in entries if entry.id in asked} - {None}
     for entry in entries:
         # The call overrides what is declared of a patient, not only of the images it names.
         if entry.id in asked or _patient(project, entry) in patients:
             said[entry.id] = asked.get(entry.id, Counting.NOTHING)
     return said
+
+
+def _named(
+    project: Project, counting: Sequence[str], distinct: Sequence[str]
+) -> dict[int, Counting]:
+    one = {e.id: Counting.COUNTING for e in images_named(project.store, counting)}
+    other = {e.id: Counting.DISTINCT for e in images_named(project.store, distinct)}
+    both = sorted(e.name for e in project.store.images() if e.id in one and e.id in other)
+    if both:
+        msg = f"{', '.join(both)}: an image is the one that counts or one of distinct tissue, not both"
+        raise InputError(msg)
+    return one | other
 
 
 def _patient(project: Project, entry: ImageEntry) -> str | None:

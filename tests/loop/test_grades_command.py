@@ -239,6 +239,23 @@ def test_slides_of_a_case_are_never_added_up_silently(
     assert (figures["glomeruli"] if figures else None) == counted
 
 
+@pytest.mark.parametrize(
+    ("graded", "ungraded", "adequate"), [(7, 0, False), (8, 0, True), (6, 2, True), (0, 8, True)]
+)
+def test_adequacy_counts_marked_glomeruli_graded_or_not(
+    study: Study,
+    capsys: pytest.CaptureFixture[str],
+    graded: int,
+    ungraded: int,
+    adequate: bool,
+) -> None:
+    # Cattran 2009, Roberts 2009: at least 8 glomeruli.
+    more = [glomerulus(20 + k, graded=False) for k in range(ungraded)]
+    study.add("a.svs", "P1", *ten()[:graded], *more)
+    (case,) = run_json(capsys, "grades", study.folder)["cases"]
+    assert case["adequate"] is adequate
+
+
 def test_contradictions_and_what_is_not_known_are_listed(
     study: Study, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -302,6 +319,19 @@ def without_scheme(study: Study) -> list[object]:
     return []
 
 
+def unknown_in_settings(study: Study) -> list[object]:
+    file = study.folder / "glombridge" / "glombridge.toml"
+    file.write_text(
+        file.read_text("utf-8").replace("distinct = []", 'distinct = ["z.svs"]'), "utf-8"
+    )
+    return []
+
+
+def counting_and_distinct(study: Study) -> list[object]:
+    study.add("a.svs", "P1", glomerulus(1))
+    return ["--counting", "a.svs", "--distinct", "a.svs"]
+
+
 def not_initialised(study: Study) -> list[object]:
     (study.folder / "glombridge" / "glombridge.toml").unlink()
     return []
@@ -318,6 +348,8 @@ def not_initialised(study: Study) -> list[object]:
         pytest.param(not_initialised, "Run 'glombridge init", id="not-initialised"),
         pytest.param(lambda _: ["--scheme", "x.toml"], "x.toml cannot be read", id="scheme-file"),
         pytest.param(lambda _: ["--counting", "z.svs"], "no image 'z.svs'", id="no-such-image"),
+        pytest.param(unknown_in_settings, "in [review]: no image 'z.svs'", id="image-in-settings"),
+        pytest.param(counting_and_distinct, "a.svs: an image is the one that", id="both"),
         pytest.param(lambda _: ["--case-items", "z.csv"], "z.csv cannot be read", id="items-file"),
     ],
 )
