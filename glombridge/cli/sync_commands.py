@@ -362,7 +362,8 @@ def show_pull(result: Pull) -> None:
     for image in images:
         counts: dict[str, int] = {}
         for decision in image["decisions"]:
-            counts[decision["to"]] = counts.get(decision["to"], 0) + 1
+            what = "graded or looked at again" if decision.get("regraded") else decision["to"]
+            counts[what] = counts.get(what, 0) + 1
         if counts:
             said = ", ".join(f"{n} {state}" for state, n in sorted(counts.items()))
             console.line(f"since the last look: {image['name']}: {said}")
@@ -497,7 +498,7 @@ def show_history(result: HistoryResult) -> None:
     console.line(f"object {result.object} in {where}")
     for step in result.steps:
         by = (
-            f"{step.event} of {step.run or step.layer} ({step.write})"
+            f"{step.event}{f' of {of}' if (of := step.run or step.layer) else ''} ({step.write})"
             if step.write
             else f"by {step.who}, between {step.after or 'ever'} and {step.before}"
         )
@@ -506,6 +507,15 @@ def show_history(result: HistoryResult) -> None:
         console.line(
             f"{step.at}  {step.state.value:<13}{step.path_class or '-'}{score}: {by}{undone}"
         )
+        grades = ", ".join(f"{name} {value:g}" for name, value in step.grades.items())
+        if said := "; ".join(
+            [
+                *([grades] if grades else []),
+                *([f"graded by {step.graded}"] if step.graded else []),
+                *([f"{step.seconds:g} s in all"] if step.seconds is not None else []),
+            ]
+        ):
+            console.line(f"{'':<22}{said}")
 
 
 def _event(event: dict[str, Any], images: dict[int, str]) -> str:
