@@ -118,7 +118,7 @@ def apply_event(connection: sqlite3.Connection, event: Mapping[str, Any]) -> Non
     kind = event["event"]
     image = event.get("image")
     body = {k: len(v) if isinstance(v, list) and k in _LISTS else v for k, v in event.items()}
-    for long in ("scanned", "errors"):
+    for long in ("scanned", "errors", "unfollowed"):
         body.pop(long, None)
     seq = connection.execute(
         "INSERT INTO event (at, event, image, body) VALUES (?, ?, ?, ?)",
