@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 import shapely
 
+from glombridge.cli import main
 from glombridge.errors import InputError
 from glombridge.ledger import State, Workspace, running_qupath
 from glombridge.objects import ObjectKind, Outline, PathClass, SlideObject
@@ -232,3 +234,17 @@ def test_test_patients_are_refused(project: Project) -> None:
     assert data_files(project) == before
     done = queue(project, blind=blind, skip_bad=True)
     assert (len(done.ranked), done.left_out) == (6, ("b.tif",))
+
+
+def test_the_command(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    pushed(project)
+    folder = str(project.store.folder)
+    assert main(["queue", folder, "--strategy", "random", "--seed", "7", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert [q["rank"] for q in told["queue"]] == list(range(1, 13))
+    assert {o.metadata[QUEUE] for o in objects(project)} == {"random, seed 7"}
+    assert main(["queue", folder, "--strategy", "random", "--seed", "7"]) == 0
+    assert "nothing to write" in capsys.readouterr().out
+    assert main(["queue", folder, "--strategy", "disagreement"]) == 3
+    assert main(["queue", folder, "--clear", "--dry-run"]) == 0
+    assert "would be taken out of the queue: 12" in capsys.readouterr().out
