@@ -14,6 +14,7 @@ from ..progress import Reporter
 from .detect_command import show_detections
 from .evaluate_command import show_evaluation
 from .main import PROJECT, cli, common, mapping_slides, size_px
+from .queue_command import show_queue
 from .sync_commands import show_push
 from .tile_command import show_tiles
 from .train_command import show_training
@@ -163,7 +164,7 @@ def round_(
     as_json: bool,
     reporter: Reporter,
 ) -> None:
-    """Pull, tile, train, evaluate, detect and push, once."""
+    """Pull, tile, train, evaluate, detect, push and queue, once."""
     from ..steps.project import Project
     from ..steps.round import walk_round
     from ..steps.train import options_of
@@ -186,6 +187,7 @@ def round_(
     show_evaluation(result.evaluate)
     show_detections(result.detect)
     show_push(result.push)
+    show_queue(result.queue)
     console.line(f"next: open {opened.store.project_file} in QuPath and review the proposals")
 
 

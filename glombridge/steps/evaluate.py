@@ -14,7 +14,7 @@ from ..evaluation.calibration import Calibration, calibrate, reliability
 from ..evaluation.faults import Fault, faults_of
 from ..evaluation.intervals import LEVEL
 from ..evaluation.metrics import OperatingPoint, Score
-from ..evaluation.results import compare, ranking
+from ..evaluation.results import compare, ranking, rival_sees
 from ..evaluation.slides import JudgedSlide
 from ..evaluation.tile_level import MEANING, tile_figures
 from ..ledger.history import utc_now
@@ -155,6 +155,7 @@ def _document(
     spread = {"resamples": settings.resamples, "seed": project.settings.seed}
     results = {part: model.results(part, settings.iou) for part in PARTS}
     point, calibration = model.point, _calibration(model, settings.iou)
+    tested = ranking(model.of("test"), settings.iou)
     told: dict[str, Any] = {
         "format": FORMAT,
         "run": model.name,
@@ -187,7 +188,12 @@ def _document(
         ],
         "reliability": {part: _reliability(model, part, calibration) for part in PARTS},
         "review": compare_orders(
-            ranking(model.of("test"), settings.iou), point.confidence, seed=project.settings.seed
+            tested,
+            point.confidence,
+            seed=project.settings.seed,
+            rival_sees=None
+            if second is None
+            else rival_sees(model.of("test"), second.of("test"), tested, second.point.confidence),
         ),
     }
     if second is not None:

@@ -143,7 +143,10 @@ def count_decisions(events: Iterable[Mapping[str, Any]], images: set[int]) -> di
     at_run: dict[str, int] = {}
     for event in events:
         if event["event"] == "review" and event["image"] in images:
-            total += sum(d["to"] not in _NOBODYS for d in event["decisions"])
+            # A grade teaches the detector nothing.
+            total += sum(
+                d["to"] not in _NOBODYS and not d.get("regraded") for d in event["decisions"]
+            )
         elif event["event"] == "tile":
             at_tiles[event["dataset"]] = total
         elif event["event"] == "train" and event.get("dataset") in at_tiles:
