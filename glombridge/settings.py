@@ -267,9 +267,7 @@ class Settings(_Section):
                     msg = f"{role} lists {name!r}: a proposal is never truth and needs no setting"
                     raise ValueError(msg)
                 if str(path) in ERROR_CLASSES:
-                    msg = (
-                        f"{role} lists {name!r}, the class of objects that show a detector's errors"
-                    )
+                    msg = f"{role} lists {name!r}, a class of objects that show errors or disagreements"
                     raise ValueError(msg)
                 if str(path) in seen and seen[str(path)] != role:
                     msg = (

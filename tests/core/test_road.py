@@ -23,6 +23,7 @@ ROAD = [
     {"detection"},
     {"evaluation"},
     {"sync"},
+    {"review"},
     {"report"},
     {"steps"},
     {"demo"},
