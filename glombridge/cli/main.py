@@ -106,7 +106,8 @@ def main(arguments: list[str] | None = None) -> int:
 
     Every error made on purpose ends in one message on standard error, without a traceback.
     """
-    from . import commands, reader_commands, sync_commands  # noqa: F401 - each registers itself
+    # Each command registers itself.
+    from . import commands, grades_command, reader_commands, sync_commands  # noqa: F401
 
     try:
         cli.main(args=arguments, prog_name="glombridge", standalone_mode=False)

@@ -25,6 +25,7 @@ class Word(str, Enum):
 
     GLOMERULUS = "glomerulus"
     REJECTED = "rejected"
+    DELETED = "deleted"
     PENDING = "pending"
     """A proposal the reader has not judged yet."""
 
@@ -194,7 +195,7 @@ class PairAgreement:
         patients: they are of; ``None`` = not known, and then there are no intervals.
         both: glomeruli that both have.
         only_first, only_second: that one of them has and the other rejected, deleted or never marked.
-        rejected_by_other: how many of those the other one rejected.
+        rejected_by_other: how many of those the other one rejected or deleted.
         pending: places that one of them has yet to judge; in no figure.
         found_agreement: share of agreement on what is a glomerulus, 2 both / (2 both + the others);
             ``None`` = nobody has any.
@@ -260,6 +261,11 @@ class Disagreement:
     ids: Mapping[int, UUID]
     reasons: tuple[str, ...]
     apart: int
+
+    @property
+    def reason(self) -> str:
+        """All of them in one line."""
+        return "; ".join(self.reasons)
 
 
 @dataclass(frozen=True)
@@ -347,7 +353,7 @@ class Comparison:
         rows = np.array(graded, np.float64).reshape(-1, 3)
         tables = np.array(
             [
-                table_of(*rows[rows[:, 0] == patient, 1:].T, highest + 1)
+                _table(rows[rows[:, 0] == patient, 1:], highest + 1)
                 for patient in range(max(n_patients, 1))
             ]
         )
@@ -419,6 +425,10 @@ def compare(
         seed: of those.
     """
     return Comparison(tuple(readers), tuple(images), dict(max_of), resamples, seed)
+
+
+def _table(pairs: Floats, grades: int) -> Floats:
+    return table_of(pairs[:, 0], pairs[:, 1], grades)
 
 
 def _dice(counts: Floats) -> float | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import random
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 
@@ -110,7 +110,9 @@ def blinded_classes(classes: Iterable[PathClass], settings: Settings) -> tuple[P
         classes: what the project copied offers.
         settings: of that project.
     """
-    bases = {PathClass.parse(a).names[0] for names in settings.classes.values() for a in names}
+    bases = {
+        PathClass.parse(a).names[0] for names in settings.class_aliases.values() for a in names
+    }
     bases.update(PathClass.parse(name).names[0] for name in settings.class_names)
     named = {*settings.rejected, *settings.ignore, *settings.regions}
     return tuple(
@@ -144,15 +146,12 @@ def _choose(
     left_out = Counter(
         f"objects of kind {o.kind.value}" for o in everything if o.kind is not ObjectKind.ANNOTATION
     )
-    truth: Sequence[tuple[SlideObject, str]] = [
-        (t.object, settings.class_names[t.class_index]) for t in roles.truth
-    ]
-    pending = [(o, _detector_class(o.path_class, settings)) for o in roles.pending]
-    going = {
-        Shown.PROPOSALS: [*truth, *pending],
-        Shown.OUTLINES: list(truth),
-        Shown.NOTHING: [],
-    }[shown]
+    truth = [(t.object, settings.class_names[t.class_index]) for t in roles.truth]
+    going: list[tuple[SlideObject, str | None]] = []
+    if shown is not Shown.NOTHING:
+        going += truth
+    if shown is Shown.PROPOSALS:
+        going += [(o, _detector_class(o.path_class, settings)) for o in roles.pending]
     color = settings.push.proposed_color
     for obj, name in going:
         if name is None or obj.outline is None or not obj.outline.is_area:

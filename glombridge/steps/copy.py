@@ -38,6 +38,7 @@ from ..review.blinding import (
     is_blind,
 )
 from ..review.readers import check_reader, write_reader
+from ..schemes import SHIPPED
 from ..settings import Settings
 from ..sync.look import look_at
 from ..sync.writing import each_image
@@ -213,7 +214,13 @@ class _Making:
             rows.writerows(table.patients.items())
             atomic_write(self.store.folder / _TABLE, text.getvalue().encode())
             patients = patients.model_copy(update={"file": _TABLE})
-        return settings.model_copy(update={"project": project, "patients": patients})
+        review = settings.review
+        if review.scheme is not None and review.scheme not in SHIPPED:
+            file = self.source.workspace.folder / review.scheme
+            atomic_write(self.workspace.folder / file.name, file.read_bytes())
+            review = review.model_copy(update={"scheme": file.name})
+        changes = {"project": project, "patients": patients, "review": review}
+        return settings.model_copy(update=changes)
 
     def fill(self, blinded: Sequence[BlindedImage], shown: Shown, task: Task) -> None:
         """Write the objects, read every file back, and put them on record."""

@@ -14,6 +14,7 @@ ROAD = [
     {"__init__"},
     {"components", "errors", "filenames", "placement", "progress", "provenance"},
     {"objects"},
+    {"schemes"},
     {"settings", "frames", "geojson_codec"},
     {"qupath"},
     {"ledger"},
