@@ -299,7 +299,10 @@ class Settings(_Section):
                     msg = f"{role} lists {name!r}: a proposal is never truth and needs no setting"
                     raise ValueError(msg)
                 if str(path) in ERROR_CLASSES:
-                    msg = f"{role} lists {name!r}, a class of objects that show errors or disagreements"
+                    msg = (
+                        f"{role} lists {name!r}, a class of objects that show a detector's errors or "
+                        "readers' disagreements"
+                    )
                     raise ValueError(msg)
                 if str(path) in seen and seen[str(path)] != role:
                     msg = (

@@ -20,7 +20,10 @@ from glombridge.objects import ObjectKind, Outline, PathClass, SlideObject
 from glombridge.qupath import HierarchyEdit, ImageServerInfo, NativeStore
 from glombridge.qupath.paquo.installation import find_installation, version_numbers
 from glombridge.qupath.project_file import ProjectFile
+from glombridge.qupath.store import ImageEntry
 from glombridge.settings import Settings
+from glombridge.steps.agree import common_images
+from glombridge.steps.project import Project
 from glombridge.sync.roles import assign_roles
 
 DATA = Path(__file__).parents[1] / "data"
@@ -259,6 +262,29 @@ def test_slides_are_found_from_the_copy_where_they_were_found_before(
     assert copy.images()[1].uris == NativeStore.open(source).images()[1].uris
 
 
+def test_what_goes_over_of_an_image(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = NativeStore.open(project)
+    store.set_image_metadata(1, {"stain": "PAS", "level": "2", "diagnosis": "secretnote"})
+    said = as_json(capsys, "copy", project, "--reader", "anna", "--metadata", "level")
+    first = NativeStore.open(Path(said["copy"])).images()[0]
+    assert first.metadata == {"patient": "P1", "stain": "PAS", "level": "2"}
+    assert (first.description, first.tags) == (None, ())
+    assert said["images"][0]["left_out"] == {"annotations": 2}
+    assert_blind(Path(said["copy"]))
+
+
+def test_test_patients_stay_test_patients(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Workspace(project).record(
+        "split", patients={"P1": "test", "P2": "train"}, patient_from="metadata"
+    )
+    folder = Path(as_json(capsys, "copy", project, "--reader", "anna")["copy"])
+    opened = Project.open(folder)
+    assert opened.test_images(opened.store.images()) == {1}
+    assert opened.recorded_patient_source == "metadata"
+
+
 BAD_READERS = ["", "  ", "a/b", "a\\b", "..", ".hidden", "two\nlines", "x\x00y", "a:b", "n" * 61]
 
 
@@ -484,6 +510,43 @@ def test_bad_input_of_agree(
     assert "'lupus 1'" in refused(anna, bert, code=3)
     shutil.rmtree(readers[1] / "glombridge")
     assert "glombridge init" in refused(anna, bert, code=3)
+
+
+COMMON = [
+    pytest.param([(1, "a"), (2, "b")], [(2, "b"), (1, "a")], 2, id="order-of-the-list"),
+    pytest.param([(1, "a")], [(7, "a")], 1, id="by-name-alone"),
+    pytest.param([(1, "a"), (2, "a")], [(7, "a")], 0, id="a-name-that-one-has-twice"),
+    pytest.param([(1, "a"), (2, "a")], [(1, "a"), (2, "a")], 2, id="names-twice-told-by-entry"),
+    pytest.param([(1, "a")], [(1, "b")], 0, id="an-entry-id-alone-says-nothing"),
+]
+
+
+@pytest.mark.parametrize(("first", "second", "common"), COMMON)
+def test_which_images_are_the_same(
+    first: list[tuple[int, str]], second: list[tuple[int, str]], common: int
+) -> None:
+    lists = [[ImageEntry(i, name, ()) for i, name in one] for one in (first, second)]
+    found = common_images(lists, required=False)
+    assert len(found) == common
+    assert all(pair[0].name == pair[1].name for pair in found)
+
+
+def test_images_of_another_size_are_no_copies(
+    readers: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = readers[1] / "project.qpproj"
+    file.write_text(file.read_text("utf-8").replace("4096", "4000"), "utf-8")
+    assert main(["agree", *map(str, readers)]) == 3
+    assert "different sizes: 4096 x 3072 px" in capsys.readouterr().err
+
+
+def test_a_push_that_was_lost_is_nobodys_verdict(
+    project: Path, readers: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = Path(as_json(capsys, "copy", project, "--reader", "cleo")["copy"])
+    decide(folder, 1, lambda _: None)
+    (pair,) = as_json(capsys, "agree", readers[0], folder)["pairs"]
+    assert (pair["images"], pair["found_by_both"]) == (0, 0)
 
 
 def other_project(project: Path) -> Path:
