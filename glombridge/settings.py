@@ -300,7 +300,8 @@ class Settings(_Section):
                     raise ValueError(msg)
                 if str(path) in ERROR_CLASSES:
                     msg = (
-                        f"{role} lists {name!r}, the class of objects that show a detector's errors"
+                        f"{role} lists {name!r}, a class of objects that show a detector's errors or "
+                        "readers' disagreements"
                     )
                     raise ValueError(msg)
                 if str(path) in seen and seen[str(path)] != role:

@@ -106,7 +106,14 @@ def main(arguments: list[str] | None = None) -> int:
 
     Every error made on purpose ends in one message on standard error, without a traceback.
     """
-    from . import commands, grades_command, queue_command, sync_commands  # noqa: F401 - each command registers itself
+    # Each command registers itself.
+    from . import (  # noqa: F401
+        commands,
+        grades_command,
+        queue_command,
+        reader_commands,
+        sync_commands,
+    )
 
     try:
         cli.main(args=arguments, prog_name="glombridge", standalone_mode=False)
