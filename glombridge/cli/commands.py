@@ -186,7 +186,13 @@ def round_(
 
 @cli.command()
 @click.argument("folder", type=PROJECT, default=Path("demo"))
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option(
+    "--seed",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="The same seed paints the same slides.",
+)
 @click.option("--quick", is_flag=True, help="Five small slides, to try the commands in seconds.")
 @common
 def demo(folder: Path, seed: int, quick: bool, as_json: bool, reporter: Reporter) -> None:

@@ -106,10 +106,10 @@ def main(arguments: list[str] | None = None) -> int:
 
     Every error made on purpose ends in one message on standard error, without a traceback.
     """
-    from . import commands, sync_commands  # noqa: F401 - each command registers itself
+    from .registry import cli as every_command
 
     try:
-        cli.main(args=arguments, prog_name="glombridge", standalone_mode=False)
+        every_command.main(args=arguments, prog_name="glombridge", standalone_mode=False)
     except click.exceptions.Abort:
         click.echo("interrupted", err=True)
         return ExitCode.INTERRUPTED

@@ -161,7 +161,8 @@ def run_demo(
         seed: the same seed gives the same slides, annotations, tiles and split.
         quick: five small slides, for trying the commands; the detector is not good.
         options: the study, by default 17 slides of 11 patients, or :data:`QUICK_STUDY`.
-        settings: of the project, by default :func:`demo_settings` or :func:`quick_settings`.
+        settings: of the project, by default the demo's own.
+        reporter: for progress.
 
     Raises:
         ProtectedError: the folder holds something already.

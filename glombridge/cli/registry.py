@@ -1,0 +1,23 @@
+"""Every command in one group: each registers itself when its module is imported."""
+
+from __future__ import annotations
+
+from . import (
+    commands,
+    detect_command,
+    evaluate_command,
+    sync_commands,
+    tile_command,
+    train_command,
+)
+from .main import cli
+
+__all__ = [
+    "cli",
+    "commands",
+    "detect_command",
+    "evaluate_command",
+    "sync_commands",
+    "tile_command",
+    "train_command",
+]
