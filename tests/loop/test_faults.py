@@ -39,9 +39,14 @@ def files(folder: Path) -> dict[str, bytes]:
 
 
 def slide_of(project: Path) -> Path:
-    """A slide that `detect` looks at."""
+    """A slide with marks and proposals, so that both `tile` and `detect` look at it."""
     store = NativeStore.open(project)
-    return project.parent / "slides" / store.images()[0].name
+    for entry in store.images():
+        classes = {str(o.path_class) for o in store.read(entry.id).objects}
+        if {"Glomerulus", "Glomerulus: Proposed"} <= classes:
+            return project.parent / "slides" / entry.name
+    msg = "no such slide"
+    raise AssertionError(msg)
 
 
 def typed(*command: object, **options: object) -> subprocess.CompletedProcess[str]:
