@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import re
 import subprocess
 import sys
 from html import unescape
@@ -93,3 +95,30 @@ def test_public_names_are_documented(public: griffe.Module, name: str) -> None:
         assert isinstance(kind, type), (
             f"{name} says it raises {error.annotation}, which is none of ours"
         )
+
+
+def named_tests(text: str) -> list[tuple[str, str]]:
+    return re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", text)
+
+
+@pytest.mark.parametrize("document", ["docs/reliability.md", "docs/design.md", "README.md"])
+def test_every_test_that_a_document_names_exists(document: str) -> None:
+    for file, name in named_tests((ROOT / document).read_text("utf-8")):
+        path = ROOT / file
+        assert path.is_file(), f"{document} names {file}"
+        defined = {
+            node.name
+            for node in ast.walk(ast.parse(path.read_text("utf-8")))
+            if isinstance(node, ast.FunctionDef)
+        }
+        assert not name or name in defined, f"{document} names {file}::{name}"
+
+
+def test_every_promise_names_a_test_that_holds_it() -> None:
+    rows = [
+        line
+        for line in (ROOT / "docs/reliability.md").read_text("utf-8").splitlines()
+        if line.startswith("| ") and not line.startswith(("| promise", "| what happens"))
+    ]
+    assert len(rows) > 30
+    assert [row for row in rows if not named_tests(row)] == []
