@@ -400,6 +400,9 @@ class Settings(_Section):
 def load_settings(path: Path) -> Settings:
     """Read and check a settings file.
 
+    Args:
+        path: of the TOML file.
+
     Raises:
         InputError: no such file, not TOML, an unknown key, or a value that cannot be; the message
             names the file, the key and what was expected.
@@ -435,7 +438,11 @@ def load_settings(path: Path) -> Settings:
 
 
 def render_settings(settings: Settings) -> str:
-    """The settings as commented TOML text; reading it back gives equal settings."""
+    """The settings as commented TOML text; reading it back gives equal settings.
+
+    Args:
+        settings: to be written.
+    """
     t, p, patients = settings.tiles, settings.project, settings.patients
     lines = [
         "# glombridge settings of this QuPath project. Every key may be left out.",

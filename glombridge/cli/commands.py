@@ -193,14 +193,21 @@ def round_(
 
 @cli.command()
 @click.argument("folder", type=PROJECT, default=Path("demo"))
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option(
+    "--seed",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="The same seed paints the same slides.",
+)
+@click.option("--quick", is_flag=True, help="Five small slides, to try the commands in seconds.")
 @common
-def demo(folder: Path, seed: int, as_json: bool, reporter: Reporter) -> None:
+def demo(folder: Path, seed: int, quick: bool, as_json: bool, reporter: Reporter) -> None:
     """The whole loop on slides it paints itself, into FOLDER. No GPU, no QuPath, no network."""
     from ..demo.run import run_demo
     from . import console
 
-    result = run_demo(folder, seed=seed, reporter=reporter)
+    result = run_demo(folder, seed=seed, quick=quick, reporter=reporter)
     if as_json:
         console.print_json(result.as_dict())
         return

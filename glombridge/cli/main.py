@@ -106,17 +106,10 @@ def main(arguments: list[str] | None = None) -> int:
 
     Every error made on purpose ends in one message on standard error, without a traceback.
     """
-    # Each command registers itself.
-    from . import (  # noqa: F401
-        commands,
-        grades_command,
-        queue_command,
-        reader_commands,
-        sync_commands,
-    )
+    from .registry import cli as every_command
 
     try:
-        cli.main(args=arguments, prog_name="glombridge", standalone_mode=False)
+        every_command.main(args=arguments, prog_name="glombridge", standalone_mode=False)
     except click.exceptions.Abort:
         click.echo("interrupted", err=True)
         return ExitCode.INTERRUPTED

@@ -79,6 +79,11 @@ def evaluate_rounds(
     Raw boxes that an earlier evaluation kept are used again. Writes ``learning_curve.json`` among
     the reports.
 
+    Args:
+        project: the project.
+        device: as torch names it; ``None`` = a GPU where there is one.
+        reporter: for progress.
+
     Raises:
         InputError: no training run, no test slide with objects, or not one run can be evaluated.
     """
