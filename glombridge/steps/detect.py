@@ -29,7 +29,7 @@ from ..sync.push import Proposals, newest_detections
 from .detect_progress import DetectProgress
 from .detect_run import DetectedImage, DetectionRun, publish_complete
 from .detect_targets import Choice, Target, targets_of_files, targets_of_project
-from .detect_work import Emit, Job, detect_all, detect_on_devices
+from .detect_work import Emit, Job, about, detect_all, detect_on_devices
 from .evaluate import check_classes, load_run
 from .project import Project, spec_from
 from .weights import manifest_of
@@ -258,25 +258,18 @@ def _run(
             options.workers or (settings and settings.detect.workers) or default_workers(),
             threads,
             options.flips,
-            project.store.project_file if project is not None else None,
-            project.slides if project is not None else None,
         )
-        done = {}
-        for target in targets:
-            image = run.done(target.file, _slide_of(target, project))
-            if image is not None:
-                done[target.id] = image
-        todo = [t for t in targets if t.id not in done]
+        done, todo, missing = _sorted_out(targets, project, run)
         continued = len(done)
         with reporter.task("detect", len(targets)) as task:
-            progress = DetectProgress(
-                targets, list(done.values()), task, on_event or (lambda _: None)
-            )
+            progress = DetectProgress(targets, done, task, on_event or (lambda _: None))
+            for target, why in missing:
+                progress({"event": "failed", **about(target), "reason": why})
             if len(devices) > 1:
                 del detector  # the processes need the memory
                 detect_on_devices(todo, job, devices, progress)
             elif todo:
-                clock = detect_all(todo, job, detector, project, progress)
+                clock = detect_all(todo, job, detector, progress)
                 event = {"event": "profile", "device": detector.device}
                 progress({**event, **clock.as_dict(decoders=job.workers)})
         images = tuple(progress.images[t.id] for t in targets if t.id in progress.images)
@@ -330,13 +323,23 @@ def _run(
     return result
 
 
-def _slide_of(target: Target, project: Project | None) -> Path | None:
-    if target.path is not None:
-        return target.path
-    try:
-        return project.slide_path(target.entry) if project and target.entry else None
-    except GlombridgeError:
-        return None
+def _sorted_out(
+    targets: Sequence[Target], project: Project | None, run: DetectionRun
+) -> tuple[list[DetectedImage], list[Target], list[tuple[Target, str]]]:
+    """What an interrupted run has finished, what is to be done, and slides that are not there."""
+    done, todo, missing = [], [], []
+    for target in targets:
+        try:
+            located = target.located(project)
+        except GlombridgeError as error:
+            missing.append((target, str(error)))
+            continue
+        image = run.done(target.file, located.path)
+        if image is None:
+            todo.append(located)
+        else:
+            done.append(image)
+    return done, todo, missing
 
 
 def _notes(project: Project | None, manifest: dict[str, Any]) -> list[str]:

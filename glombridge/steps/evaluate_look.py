@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,13 @@ from ..detection.detector import Detector
 from ..detection.pipeline import SlideDetections, detect_slide
 from ..errors import DamagedFileError, InputError
 from ..evaluation.slides import JudgedSlide, Truth
+from ..frames import Frame
 from ..ledger.manifest import environment, write_json
 from ..progress import SILENT, Reporter
 from ..slides.reader import Slide, fingerprint
 from ..sync.pull import ImageAnnotations
 from ..sync.roles import union_of
+from ..tiles.grid import TileSpec
 from .project import Project, spec_from
 
 FOLDER = "evaluation"
@@ -58,89 +60,160 @@ def look(
         InputError: a slide that cannot be read, or is damaged where objects would then count as
             missed.
     """
-    looker = _Looker(project, weights, manifest, device)
+    folder = _folder_beside(weights, project)
+    model = LookingModel.of(project, weights, manifest, device)
+    same = {
+        "weights_sha256": manifest["weights"]["sha256"],
+        "tiles": manifest["tiles"],
+        "environment": environment(),
+    }
+    detector: Detector | None = None  # loaded only when some slide has not been seen before
     slides = []
     with reporter.task("evaluate", len(held_out)) as task:
         for one in held_out:
-            seen, mpp = looker.seen(one.image)
+            sight, plan = _sight(project, one.image, same)
+            seen = None if folder is None else _kept(folder, sight.id, plan)
+            if seen is None:
+                if detector is None:
+                    detector = model.load(project.workspace.cache)
+                    check_classes(project, detector)
+                    model = model.with_batch(detector)
+                seen = look_at_slide(sight, model, detector)
+                if folder is not None:
+                    _keep(folder, sight.id, plan, seen)
             if not seen.is_complete:
-                x0, y0, x1, y1 = seen.unreadable[0]
-                msg = (
-                    f"slide {one.image.entry.name!r} is damaged at x={x0:.0f}, y={y0:.0f}, "
-                    f"{x1 - x0:.0f} x {y1 - y0:.0f} px: objects there would count as missed. Copy "
-                    "the file again from the scanner or archive."
-                )
-                raise InputError(msg)
-            slides.append(_judged(project, one, seen, mpp))
+                raise _damaged(one, seen)
+            slides.append(_judged(project, one, seen, sight.mpp))
             task.advance(note=one.image.entry.name)
     return slides
 
 
-class _Looker:
-    """A model that is loaded only when some slide has not been seen before."""
+@dataclass(frozen=True)
+class Sight:
+    """One slide to look at. It can be sent to another process, or another machine.
 
-    def __init__(
-        self, project: Project, weights: Path, manifest: Mapping[str, Any], device: str | None
-    ) -> None:
-        self.project = project
-        self.weights = weights
-        self.spec = spec_from(manifest)
-        self.plan = {
-            "weights_sha256": manifest["weights"]["sha256"],
-            "tiles": manifest["tiles"],
-            "environment": environment(),
-        }
-        run = weights.parent.parent
-        self.folder = run / FOLDER if run.parent == project.workspace.runs else None
-        self.device = device
-        self._detector: Detector | None = None
+    Attributes:
+        id: entry id in the project.
+        path: the slide file.
+        frame: of the image.
+    """
 
-    def seen(self, image: ImageAnnotations) -> tuple[SlideDetections, float | None]:
-        with self.project.open_slide(image.entry) as slide:
-            frame = slide.frame
-            mpp = None if frame.mpp_x is None or frame.mpp_y is None else frame.mpp_x
-            plan = {**self.plan, "slide": fingerprint(slide.path), "frame": repr(frame)}
-            kept = self._kept(image.entry.id, plan)
-            return kept or self._look(slide, image.entry.id, plan), mpp
+    id: int
+    name: str
+    path: Path
+    frame: Frame
 
-    def _kept(self, image: int, plan: dict[str, Any]) -> SlideDetections | None:
-        if self.folder is None:
-            return None
-        record, boxes = self._files(self.folder, image)
-        try:
-            if json.loads(record.read_text(encoding="utf-8")) == plan:
-                return SlideDetections.load(boxes)
-        except (OSError, ValueError, DamagedFileError):
-            return None  # not there, or cut: it is only a copy
-        return None
+    @property
+    def mpp(self) -> float | None:
+        """µm per QuPath px, if it is known."""
+        return None if self.frame.mpp_y is None else self.frame.mpp_x
 
-    def _look(self, slide: Slide, image: int, plan: dict[str, Any]) -> SlideDetections:
-        detector = self._loaded()
-        settings = self.project.settings.detect
-        batch = settings.batch or detector.fitting_batch(self.spec.width_px, self.spec.height_px)
-        seen = detect_slide(slide, self.spec, detector, batch=batch, workers=settings.workers)
-        if self.folder is not None and seen.is_complete:
-            self.folder.mkdir(exist_ok=True)
-            record, boxes = self._files(self.folder, image)
-            record.unlink(missing_ok=True)  # it speaks for the boxes, so it comes last
-            seen.save(boxes)
-            write_json(record, plan)
-        return seen
 
-    def _loaded(self) -> Detector:
-        if self._detector is None:
-            self._detector = Detector(
-                self.weights,
-                cache=self.project.workspace.cache,
-                device=self.device,
-                threads=self.project.settings.train.threads,
-            )
-            check_classes(self.project, self._detector)
-        return self._detector
+@dataclass(frozen=True)
+class LookingModel:
+    """How a model looks; the same for all slides. It can be sent to another process.
 
-    @staticmethod
-    def _files(folder: Path, image: int) -> tuple[Path, Path]:
-        return folder / f"{image:04d}.json", folder / f"{image:04d}.parquet"
+    Attributes:
+        spec: tiles as it was trained on.
+        batch: tiles shown at once; ``None`` until :meth:`with_batch`.
+        workers: threads that decode.
+        threads: of torch on a CPU.
+    """
+
+    weights: Path
+    spec: TileSpec
+    batch: int | None
+    workers: int | None
+    threads: int | None
+    device: str | None
+
+    @classmethod
+    def of(
+        cls, project: Project, weights: Path, manifest: Mapping[str, Any], device: str | None
+    ) -> LookingModel:
+        """As the settings and the run's manifest say."""
+        settings = project.settings
+        return cls(
+            weights,
+            spec_from(manifest),
+            settings.detect.batch,
+            settings.detect.workers,
+            settings.train.threads,
+            device,
+        )
+
+    def with_batch(self, detector: Detector) -> LookingModel:
+        """The same, with as many tiles at once as fit where nobody has said it; for all slides."""
+        size = self.spec.width_px, self.spec.height_px
+        return replace(self, batch=self.batch or detector.fitting_batch(*size))
+
+    def load(self, cache: Path) -> Detector:
+        """The model, ready to look.
+
+        Raises:
+            InputError, ProtectedError: as :class:`.Detector`.
+        """
+        return Detector(self.weights, cache=cache, device=self.device, threads=self.threads)
+
+
+def look_at_slide(sight: Sight, model: LookingModel, detector: Detector) -> SlideDetections:
+    """What the model sees on one slide; it writes nothing.
+
+    Raises:
+        InputError: the slide cannot be read.
+    """
+    batch = model.with_batch(detector).batch or 1
+    with Slide(sight.path, sight.frame) as slide:
+        return detect_slide(slide, model.spec, detector, batch=batch, workers=model.workers)
+
+
+def _sight(
+    project: Project, image: ImageAnnotations, same: Mapping[str, Any]
+) -> tuple[Sight, dict[str, Any]]:
+    """The slide of an image, and all that decides what a model sees on it."""
+    with project.open_slide(image.entry) as slide:
+        sight = Sight(image.entry.id, image.entry.name, slide.path, slide.frame)
+    plan = {**same, "slide": fingerprint(sight.path), "frame": repr(sight.frame)}
+    return sight, plan
+
+
+def _folder_beside(weights: Path, project: Project) -> Path | None:
+    run = weights.parent.parent
+    return run / FOLDER if run.parent == project.workspace.runs else None
+
+
+def _kept(folder: Path, image: int, plan: dict[str, Any]) -> SlideDetections | None:
+    record, boxes = _files(folder, image)
+    try:
+        if json.loads(record.read_text(encoding="utf-8")) == plan:
+            return SlideDetections.load(boxes)
+    except (OSError, ValueError, DamagedFileError):
+        return None  # not there, or cut: it is only a copy
+    return None
+
+
+def _keep(folder: Path, image: int, plan: dict[str, Any], seen: SlideDetections) -> None:
+    if not seen.is_complete:
+        return
+    folder.mkdir(exist_ok=True)
+    record, boxes = _files(folder, image)
+    record.unlink(missing_ok=True)  # it speaks for the boxes, so it comes last
+    seen.save(boxes)
+    write_json(record, plan)
+
+
+def _files(folder: Path, image: int) -> tuple[Path, Path]:
+    return folder / f"{image:04d}.json", folder / f"{image:04d}.parquet"
+
+
+def _damaged(one: HeldOut, seen: SlideDetections) -> InputError:
+    x0, y0, x1, y1 = seen.unreadable[0]
+    msg = (
+        f"slide {one.image.entry.name!r} is damaged at x={x0:.0f}, y={y0:.0f}, "
+        f"{x1 - x0:.0f} x {y1 - y0:.0f} px: objects there would count as missed. Copy "
+        "the file again from the scanner or archive."
+    )
+    return InputError(msg)
 
 
 def check_classes(project: Project, detector: Detector) -> None:
