@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +13,19 @@ import shapely
 from shapely.geometry.base import BaseGeometry
 
 from ..detection.detector import Detector
-from ..detection.pipeline import SlideDetections, detect_slide
-from ..errors import DamagedFileError, InputError
+from ..detection.pipeline import SlideDetections, plan_slide, run_plan
+from ..errors import DamagedFileError, InputError, PartlyDoneError
 from ..evaluation.slides import JudgedSlide, Truth
 from ..frames import Frame
 from ..ledger.manifest import environment, write_json
 from ..progress import SILENT, Reporter
+from ..scale import Cluster, OneMachine, Outcome, Piece, Tell
 from ..slides.reader import Slide, fingerprint
 from ..sync.pull import ImageAnnotations
 from ..sync.roles import union_of
 from ..tiles.grid import TileSpec
+from ..training.trust import require_trust
+from .held_model import HeldModel, ask, decoders_beside, held, model_on, model_versions
 from .project import Project, spec_from
 
 FOLDER = "evaluation"
@@ -52,40 +55,124 @@ def look(
     held_out: Sequence[HeldOut],
     *,
     device: str | None = None,
+    cluster: Cluster | None = None,
     reporter: Reporter = SILENT,
 ) -> list[JudgedSlide]:
     """What the model of a run sees on held-out slides, with their truth.
 
+    Args:
+        project: the project.
+        weights: a weights file, and
+        manifest: that of its run.
+        held_out: the slides.
+        device: as torch names it.
+        cluster: whose workers look at slides not seen before; this machine where there is none.
+        reporter: for progress.
+
     Raises:
         InputError: a slide that cannot be read, or is damaged where objects would then count as
             missed.
+        PartlyDoneError: the same on a cluster, when all others have been looked at and kept.
     """
     folder = _folder_beside(weights, project)
-    model = LookingModel.of(project, weights, manifest, device)
     same = {
         "weights_sha256": manifest["weights"]["sha256"],
         "tiles": manifest["tiles"],
         "environment": environment(),
     }
-    detector: Detector | None = None  # loaded only when some slide has not been seen before
-    slides = []
+    judged: dict[int, JudgedSlide] = {}
+    unseen: list[tuple[HeldOut, Sight, dict[str, Any]]] = []
+    failed: list[str] = []
+
     with reporter.task("evaluate", len(held_out)) as task:
+
+        def take(one: HeldOut, sight: Sight, seen: SlideDetections) -> None:
+            if not seen.is_complete:
+                raise _damaged(one, seen)
+            judged[sight.id] = _judged(project, one, seen, sight.mpp)
+            task.advance(note=sight.name)
+
         for one in held_out:
             sight, plan = _sight(project, one.image, same)
             seen = None if folder is None else _kept(folder, sight.id, plan)
             if seen is None:
-                if detector is None:
-                    detector = model.load(project.workspace.cache)
-                    check_classes(project, detector)
-                    model = model.with_batch(detector)
-                seen = look_at_slide(sight, model, detector)
-                if folder is not None:
-                    _keep(folder, sight.id, plan, seen)
-            if not seen.is_complete:
-                raise _damaged(one, seen)
-            slides.append(_judged(project, one, seen, sight.mpp))
-            task.advance(note=one.image.entry.name)
-    return slides
+                unseen.append((one, sight, plan))
+            else:
+                take(one, sight, seen)
+
+        def on_outcome(outcome: Outcome[int, SlideDetections]) -> None:
+            one, sight, plan = unseen[outcome.piece.value]
+            try:
+                if outcome.error is not None:
+                    raise outcome.error
+                if outcome.result is not None:
+                    if folder is not None:
+                        _keep(folder, sight.id, plan, outcome.result)
+                    take(one, sight, outcome.result)
+            except InputError as error:
+                if cluster is None:
+                    raise
+                failed.append(f"  image {sight.name!r}: {error}")
+
+        if unseen:
+            sights = [sight for _, sight, _ in unseen]
+            _look_at_all(project, weights, manifest, device, sights, cluster, on_outcome)
+    if failed:
+        text = "\n".join(failed)
+        msg = (
+            f"{len(failed)} of {len(held_out)} slides could not be looked at, so nothing is evaluated. "
+            f"What was seen of the others is kept and need not be looked at again.\n{text}"
+        )
+        raise PartlyDoneError(msg)
+    return [judged[one.image.entry.id] for one in held_out]
+
+
+def _look_at_all(
+    project: Project,
+    weights: Path,
+    manifest: Mapping[str, Any],
+    device: str | None,
+    sights: Sequence[Sight],
+    cluster: Cluster | None,
+    on_outcome: Callable[[Outcome[int, SlideDetections]], None],
+) -> None:
+    """Look at slides here or on a cluster; outcomes carry the slide's place in ``sights``."""
+    settings = project.settings
+    spec, sha256 = spec_from(manifest), manifest["weights"]["sha256"]
+    size = spec.width_px, spec.height_px
+    workers, threads = settings.detect.workers, settings.train.threads
+    if cluster is None:
+        detector = Detector(weights, cache=project.workspace.cache, device=device, threads=threads)
+        check_classes(project, detector)
+        batch = settings.detect.batch or detector.fitting_batch(*size)
+
+        def look_here(k: int, _: Tell) -> SlideDetections:
+            return look_at_slide(sights[k], spec, detector, batch=batch, workers=workers)
+
+        pieces = (Piece(sight.name, k) for k, sight in enumerate(sights))
+        OneMachine().each(look_here, pieces, on_outcome)
+        return
+    require_trust(weights, project.workspace.runs)  # the workers take this machine's word for it
+    weights = weights.absolute()
+    model = model_on(cluster, weights, sha256, device, threads)
+    facts = ask(cluster, model, spec)
+    refuse_other_classes(project, list(facts.class_names))
+    model, batch = model.of_kind(facts.kind), settings.detect.batch or facts.batch
+
+    def on_slide(outcome: Outcome[LookOrder, SlideDetections]) -> None:
+        place = Piece(outcome.piece.name, outcome.piece.value.place)
+        on_outcome(Outcome(place, outcome.result, outcome.error, outcome.worker))
+
+    cluster.each(
+        look_on_worker,
+        (
+            Piece(s.name, LookOrder(k, s, model, spec, batch, workers), (s.path, weights))
+            for k, s in enumerate(sights)
+        ),
+        on_slide,
+        facts=model_versions,
+        with_model=True,
+    )
 
 
 @dataclass(frozen=True)
@@ -110,61 +197,69 @@ class Sight:
 
 
 @dataclass(frozen=True)
-class LookingModel:
-    """How a model looks; the same for all slides. It can be sent to another process.
+class LookOrder:
+    """One slide to look at on a worker.
 
     Attributes:
-        spec: tiles as it was trained on.
-        batch: tiles shown at once; ``None`` until :meth:`with_batch`.
-        workers: threads that decode.
-        threads: of torch on a CPU.
+        place: of the slide among all.
+        workers: threads that decode; ``None`` = as many as go with the device.
     """
 
-    weights: Path
+    place: int
+    sight: Sight
+    model: HeldModel
     spec: TileSpec
-    batch: int | None
+    batch: int
     workers: int | None
-    threads: int | None
-    device: str | None
-
-    @classmethod
-    def of(
-        cls, project: Project, weights: Path, manifest: Mapping[str, Any], device: str | None
-    ) -> LookingModel:
-        """As the settings and the run's manifest say."""
-        settings = project.settings
-        return cls(
-            weights,
-            spec_from(manifest),
-            settings.detect.batch,
-            settings.detect.workers,
-            settings.train.threads,
-            device,
-        )
-
-    def with_batch(self, detector: Detector) -> LookingModel:
-        """The same, with as many tiles at once as fit where nobody has said it; for all slides."""
-        size = self.spec.width_px, self.spec.height_px
-        return replace(self, batch=self.batch or detector.fitting_batch(*size))
-
-    def load(self, cache: Path) -> Detector:
-        """The model, ready to look.
-
-        Raises:
-            InputError, ProtectedError: as :class:`.Detector`.
-        """
-        return Detector(self.weights, cache=cache, device=self.device, threads=self.threads)
 
 
-def look_at_slide(sight: Sight, model: LookingModel, detector: Detector) -> SlideDetections:
-    """What the model sees on one slide; it writes nothing.
+def look_on_worker(order: LookOrder, tell: Tell) -> SlideDetections:
+    """What the model sees on one slide; runs on a worker, and writes nothing.
+
+    Raises:
+        InputError: the slide cannot be read.
+        MachineError: out of memory.
+    """
+    detector = held(order.model)
+    workers = order.workers or decoders_beside(detector)
+    return look_at_slide(
+        order.sight, order.spec, detector, batch=order.batch, workers=workers, tell=tell
+    )
+
+
+def look_at_slide(
+    sight: Sight,
+    spec: TileSpec,
+    detector: Detector,
+    *,
+    batch: int,
+    workers: int | None,
+    tell: Tell | None = None,
+) -> SlideDetections:
+    """What a model sees on one slide; it writes nothing.
+
+    Args:
+        sight: the slide.
+        spec: tiles as the model was trained on.
+        detector: the model.
+        batch: tiles shown at once.
+        workers: threads that decode.
+        tell: told how many tiles were shown.
 
     Raises:
         InputError: the slide cannot be read.
     """
-    batch = model.with_batch(detector).batch or 1
+    done = 0
     with Slide(sight.path, sight.frame) as slide:
-        return detect_slide(slide, model.spec, detector, batch=batch, workers=model.workers)
+        plan = plan_slide(slide, spec, batch=batch, workers=workers)
+
+    def on_tiles(n: int, _: int) -> None:
+        nonlocal done
+        done += n
+        if tell is not None:
+            tell(done, len(plan.shown))
+
+    return run_plan(plan, detector, on_tiles=on_tiles)
 
 
 def _sight(

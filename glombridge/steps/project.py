@@ -70,7 +70,7 @@ class Project:
                 "the settings, or tell QuPath: Project > Check URIs."
             )
             raise InputError(msg)
-        return path
+        return path.absolute()
 
     def open_slide(self, entry: ImageEntry) -> Slide:
         """The slide of an image, opened in the image's frame; to be used with ``with``.

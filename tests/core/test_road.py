@@ -24,6 +24,7 @@ ROAD = [
     {"evaluation"},
     {"sync"},
     {"report"},
+    {"scale"},
     {"steps"},
     {"demo"},
     {"cli"},
