@@ -78,7 +78,7 @@ def open_cluster(where: str, *, reporter: Reporter = SILENT) -> Iterator[Cluster
     with ExitStack() as stack:
         # A client that is not told otherwise becomes everybody's default; a library has no such say.
         given: dict[str, Any] = {"set_as_default": False, "timeout": CONNECT_SECONDS}
-        if where == "local" or where.startswith("local:"):
+        if _is_local(where):
             given["address"] = stack.enter_context(local_cluster(_number(where)))
         elif where.endswith(".json"):
             given["scheduler_file"] = where
@@ -105,6 +105,10 @@ def on_cluster(where: str | None, reporter: Reporter = SILENT) -> Iterator[Clust
         return
     with open_cluster(where, reporter=reporter) as cluster:
         yield cluster
+
+
+def _is_local(where: str) -> bool:
+    return where.partition(":")[0] == "local"
 
 
 def _number(where: str) -> int | None:
@@ -147,13 +151,11 @@ class Cluster:
         Raises:
             MachineError: the scheduler is gone.
         """
+        if self._client.status != "running":
+            raise self._gone()
         now = time.monotonic()
         if fresh or now - self._seen[0] > 1:
-            try:
-                found = self._client.scheduler_info(n_workers=-1)["workers"]
-            except (OSError, TypeError) as error:
-                raise self._gone() from error
-            self._seen = now, dict(found)
+            self._seen = now, dict(self._client.scheduler_info(n_workers=-1)["workers"])
         return self._seen[1]
 
     def wait(self, reporter: Reporter = SILENT) -> None:
@@ -164,6 +166,11 @@ class Cluster:
         with reporter.task(f"wait for a worker of {self.where}", None):
             while not self.workers():
                 time.sleep(_LOOK_EVERY_SECONDS)
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the workers are processes of this machine that live as long as this one."""
+        return _is_local(self.where)
 
     @property
     def has_gpus(self) -> bool:
@@ -183,6 +190,8 @@ class Cluster:
         told = self._client.run(facts_here, facts, on_error="return")
         lines = []
         for address, here in sorted(told.items()):
+            if isinstance(here, OSError):
+                continue  # lost in the meantime
             if isinstance(here, BaseException):
                 lines.append(f"  {address} cannot run it: {type(here).__name__}: {here}")
             elif differs := differences(here, expected):
@@ -284,6 +293,8 @@ class _Handing(Generic[T, R]):
         self._arguments = arguments
         self._with_gpu = with_gpu
         self._id = f"glombridge-{uuid4().hex[:12]}"
+        # One topic for all runs: the scheduler keeps the last events of each topic for ever.
+        self._topic = "glombridge"
         self._flying: dict[str, _Job[T]] = {}
         self._suspects: deque[_Job[T]] = deque()
         self._inbox: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
@@ -296,7 +307,7 @@ class _Handing(Generic[T, R]):
         on_outcome: Callable[[Outcome[T, R]], None],
         on_progress: Callable[[Piece[T], int, int], None] | None,
     ) -> None:
-        self._client.subscribe_topic(self._id, lambda event: self._inbox.put(("told", event[1])))
+        self._client.subscribe_topic(self._topic, lambda event: self._inbox.put(("told", event[1])))
         try:
             while waiting or self._flying or self._suspects:
                 self._hand_out(waiting)
@@ -336,7 +347,7 @@ class _Handing(Generic[T, R]):
         elsewhere = _elsewhere(job.faults, able)
         job.future = self._client.submit(
             do_piece,
-            *self._arguments(job.piece, key, self._id),
+            *self._arguments(job.piece, key, self._topic),
             key=key,
             pure=False,
             resources={GPU: 1} if self._with_gpu else None,
@@ -360,6 +371,12 @@ class _Handing(Generic[T, R]):
                 self._suspects.append(job)
                 return None
             return Outcome(job.piece, error=_killer(error))
+        except ImportError as error:
+            msg = (
+                f"a worker of {self._cluster.where} cannot run glombridge: {error}. Install the same "
+                "versions there, and start it again."
+            )
+            raise OtherVersionError(msg) from error
         finally:
             future.release()
         if isinstance(answer.error, WORKERS_FAULT):
@@ -395,7 +412,8 @@ class _Handing(Generic[T, R]):
         self._flying.clear()
         if futures:
             self._client.cancel(futures, force=True)
-        self._client.unsubscribe_topic(self._id)
+        if self._client.status == "running":
+            self._client.unsubscribe_topic(self._topic)
 
 
 def _able(workers: Mapping[str, P], *, with_gpu: bool) -> dict[str, P]:

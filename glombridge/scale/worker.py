@@ -85,6 +85,9 @@ def do_piece(
         result = call(piece.value, _Teller(worker, key, topic))
     except GlombridgeError as error:
         return Answer(None, error, host, worker.address)
+    except MemoryError:
+        msg = f"out of memory on {host}. Give each worker more, or let fewer run there."
+        return Answer(None, MachineError(msg), host, worker.address)
     return Answer(result, None, host, worker.address)
 
 
@@ -157,7 +160,7 @@ class _Teller:
 
     def __call__(self, done: int, of: int) -> None:
         # Dask cannot end a thread. A task that was cancelled, or whose client is gone, stays in this
-        # state until it ends by itself (distributed 2024.8 to 2026.8).
+        # state until it ends by itself (distributed 2026.8).
         task = self._worker.state.tasks.get(self._key)
         if task is not None and task.state == "cancelled":
             raise WorkStoppedError

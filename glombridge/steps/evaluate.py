@@ -23,6 +23,7 @@ from ..progress import SILENT, Reporter
 from ..scale import on_cluster
 from .evaluate_look import check_classes
 from .evaluate_model import PARTS, EvaluatedModel, evaluated, held_out_images, load_run
+from .held_model import CPU
 from .project import Project
 
 __all__ = ["EvaluateResult", "check_classes", "evaluate", "load_run"]
@@ -133,7 +134,9 @@ def evaluate(
         second = rival and evaluated(project, *rival, held_out, device, reporter, workers)
     document = _document(project, model, second)
     if tiles:
-        document["tile_level"] = _tile_level(project, file, manifest, device)
+        # Made here: a GPU of the workers is not one of this machine.
+        here = device if cluster is None or device == CPU else None
+        document["tile_level"] = _tile_level(project, file, manifest, here)
     chosen = project.settings.evaluate
     faults = tuple(
         fault for s in model.slides for fault in faults_of(s, model.point.confidence, chosen.iou)

@@ -6,9 +6,9 @@ import threading
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ..detection.detector import Detector
+from ..detection.detector import Detector, device_name
 from ..detection.pipeline import default_workers
-from ..errors import MissingComponentError
+from ..errors import MissingComponentError, UsageError
 from ..ledger.manifest import environment
 from ..scale import Cluster, OtherVersionError, Outcome, Piece, Tell, scratch_folder
 from ..tiles.grid import TileSpec
@@ -118,7 +118,14 @@ def model_on(
 
     Raises:
         MissingComponentError: a GPU is asked for, and no worker declares one.
+        UsageError: the processes of this machine, which use its cores, where it has a GPU.
     """
+    if cluster.is_local and device is None and device_name(None) != CPU:
+        msg = (
+            f"--cluster {cluster.where} works on this machine's cores, and the machine has a GPU. Leave "
+            "--cluster away (--device 0,1 uses two GPUs), or say --device cpu."
+        )
+        raise UsageError(msg)
     cluster.wait()
     if not cluster.has_gpus and device not in (None, CPU):
         msg = (
