@@ -79,12 +79,12 @@ class Processes:
                 continue
         return None
 
-    def kill_one_at_work(self, ending: str) -> int:
+    def kill_one_at_work(self, ending: str, when: Callable[[], bool] = lambda: True) -> int:
         """Kill -9 a worker while it has such a file open; gives the process that is no more."""
         found: list[int] = []
 
         def look() -> bool:
-            pid = self.pid_with_open(ending)
+            pid = self.pid_with_open(ending) if when() else None
             if pid is not None:
                 os.kill(pid, signal.SIGKILL)
                 found.append(pid)

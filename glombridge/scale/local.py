@@ -44,6 +44,7 @@ def local_cluster(processes: int | None) -> Iterator[str]:
             # Without a port of its own the scheduler would take 8787, dashboard or not.
             scheduler_kwargs={"dashboard": False, "dashboard_address": "127.0.0.1:0"},
             silence_logs=logging.ERROR,
+            preload=f"{__package__}.undisturbed",
         ) as cluster,
     ):
         yield cluster.scheduler_address

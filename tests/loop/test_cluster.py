@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import pickle
@@ -58,27 +59,19 @@ def contents(folder: Path) -> dict[str, Any]:
     return found
 
 
-def slow(project: Path) -> None:
-    """Make tiles so small that a slide takes seconds, which leaves time to interfere."""
-    settings = project / "glombridge" / "glombridge.toml"
-    text = settings.read_text("utf-8")
-    assert "background_ratio" in text
-    settings.write_text(text.replace("background_ratio = ", "background_ratio = 99"), "utf-8")
-
-
-TILE = ("tile", "--fresh", "--size", "64x64", "--mpp", "own", "--overlap", "0.5", "-q")
-"""Some thousand tiny tiles per slide."""
-DETECT = ("detect", "--include-test", "--flips", "-q")
+TILE = (
+    *("tile", "-q", "--size", "256x256", "--mpp", "1", "--overlap", "0.75", "--background", "99"),
+)
+"""Some hundred tiles per slide, so that there is time to interfere."""
+DETECT = ("detect", "--include-test", "--flips", "--batch", "1", "-q")
 
 
 # Equal to one machine.
 
 
-@pytest.mark.parametrize("where", ["local:2", "scheduler"])
-def test_tiles_are_the_same_to_the_byte(
-    project: Path, tmp_path: Path, where: str, request: pytest.FixtureRequest
-) -> None:
-    cluster = where if where != "scheduler" else request.getfixturevalue("address")
+def test_tiles_are_the_same_to_the_byte(project: Path, tmp_path: Path) -> None:
+    """With processes of this machine; with those of a scheduler where a worker is killed."""
+    cluster = "local:2"
     run("tile", project, "--fresh", "--preview", "-q", "--out", tmp_path / "one")
     run(
         "tile",
@@ -97,11 +90,9 @@ def test_tiles_are_the_same_to_the_byte(
     assert contents(tmp_path / "one") == contents(tmp_path / "many")
 
 
-@pytest.mark.parametrize("where", ["local:2", "scheduler"])
-def test_detections_are_the_same_to_the_byte(
-    project: Path, tmp_path: Path, where: str, request: pytest.FixtureRequest
-) -> None:
-    cluster = where if where != "scheduler" else request.getfixturevalue("address")
+def test_detections_are_the_same_to_the_byte(project: Path, tmp_path: Path) -> None:
+    """With processes of this machine; with those of a scheduler where a worker is killed."""
+    cluster = "local:2"
     run(*DETECT, project, "--out", tmp_path / "one")
     run(*DETECT, project, "--out", tmp_path / "many", "--cluster", cluster)
     assert contents(tmp_path / "many") == contents(tmp_path / "one")
@@ -178,11 +169,13 @@ def test_progress_is_told_by_the_driver(
 def test_tiles_after_a_worker_was_killed_while_it_cut(
     project: Path, tmp_path: Path, processes: Processes, address: str
 ) -> None:
-    slow(project)
     run(*TILE, project, "--out", tmp_path / "one")
-    killer = threading.Thread(target=processes.kill_one_at_work, args=(".tif",))
+    attempts = tmp_path / ".many.partial" / "attempts"
+    killer = threading.Thread(
+        target=lambda: processes.kill_one_at_work(".tif", lambda: any(attempts.glob("*/*")))
+    )
     killer.start()
-    begun = attempts_seen(tmp_path / ".many.partial" / "attempts")
+    begun = attempts_seen(attempts)
     run(*TILE, project, "--out", tmp_path / "many", "--cluster", address)
     killer.join()
     assert contents(tmp_path / "many") == contents(tmp_path / "one")
@@ -305,8 +298,6 @@ def test_weights_that_nobody_answers_for_stop_at_the_driver(
     weights = run_folder / "weights" / "best.pt"
     with weights.open("ab") as file:
         file.write(b"!")
-    import hashlib
-
     manifest = json.loads((run_folder / "manifest.json").read_text("utf-8"))
     manifest["weights"]["sha256"] = hashlib.sha256(weights.read_bytes()).hexdigest()
     (run_folder / "manifest.json").write_text(json.dumps(manifest), "utf-8")
@@ -325,30 +316,21 @@ def test_a_gpu_that_no_worker_declares(
 # Interrupted.
 
 
-@pytest.mark.parametrize("command", ["tile", "detect"])
-@pytest.mark.parametrize("group", [False, True], ids=["driver only", "as Ctrl-C in a terminal"])
-@pytest.mark.parametrize("where", ["local:2", "scheduler"])
+@pytest.mark.parametrize(
+    ("command", "where"),
+    [("tile", "scheduler"), ("detect", "scheduler"), ("tile", "local:2")],
+    ids=["tile", "detect", "tile, with all processes of the terminal"],
+)
 def test_an_interrupted_run_goes_on(
-    project: Path,
-    tmp_path: Path,
-    command: str,
-    group: bool,
-    where: str,
-    request: pytest.FixtureRequest,
+    project: Path, tmp_path: Path, command: str, where: str, request: pytest.FixtureRequest
 ) -> None:
-    if where == "scheduler" and group:
-        pytest.skip("the workers of a scheduler are not in the driver's group")
-    if (command, where) == ("detect", "local:2") and not group:
-        pytest.skip("the same as for tiles")
     cluster = where if where != "scheduler" else request.getfixturevalue("address")
-    slow(project)
     arguments = [str(a) for a in (*(TILE if command == "tile" else DETECT), project)]
-    arguments = [a for a in arguments if a != "--fresh"]
     run(*arguments, "--out", tmp_path / "one")
     out = tmp_path / "many"
-    records = {
-        "tile": tmp_path / ".many.partial" / "slides",
-        "detect": tmp_path / "many.partial" / ".work",
+    partial, records = {
+        "tile": (tmp_path / ".many.partial", "slides/*.json"),
+        "detect": (tmp_path / "many.partial", ".work/0*.json"),
     }[command]
     driver = subprocess.Popen(
         [sys.executable, "-m", "glombridge", *arguments, "--out", out, "--cluster", cluster],
@@ -356,8 +338,8 @@ def test_an_interrupted_run_goes_on(
         stderr=subprocess.PIPE,
         start_new_session=True,
     )
-    wait_until(lambda: [p for p in records.glob("*.json") if p.name != "plan.json"])
-    if group:
+    wait_until(lambda: any(partial.glob(records)))
+    if where != "scheduler":
         os.killpg(driver.pid, signal.SIGINT)
     else:
         driver.send_signal(signal.SIGINT)
@@ -373,10 +355,13 @@ def test_an_interrupted_run_goes_on(
                     client.run_on_scheduler(lambda dask_scheduler: len(dask_scheduler.tasks)) == 0
                 )
             )
-    finished = {p.name: p.stat().st_mtime_ns for p in records.glob("*.json")}
+    kept = "slides/{}.json" if command == "tile" else "{}.parquet"
+    names = [kept.format(record.stem) for record in partial.glob(records)]
+    finished = {name: (partial / name).stat().st_mtime_ns for name in names}
+    assert 0 < len(finished) < 4
     run(*arguments, "--out", out, "--cluster", cluster)
     assert contents(out) == contents(tmp_path / "one")
-    assert len(finished) > 0
+    assert {name: (out / name).stat().st_mtime_ns for name in names} == finished
 
 
 # What is sent.
