@@ -402,3 +402,44 @@ def test_workers_are_sent_plain_values_and_no_ledger(
     named = {r for r in rooms if not any(r == a or r.startswith(f"{a}.") for a in allowed)}
     assert named == set()
     assert not any("project" in r.rpartition(".")[2] for r in rooms)
+
+
+# What docs/scaling.md says.
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the lines are for a POSIX shell")
+def test_the_lines_for_two_machines_work_as_they_stand(project: Path, tmp_path: Path) -> None:
+    text = (ROOT / "docs" / "scaling.md").read_text("utf-8")
+    section = text.partition("## By hand")[2].partition("A machine with a GPU")[0]
+    lines = [
+        line.replace("/shared", str(tmp_path)).replace("PROJECT", str(project))
+        for block in section.split("```sh\n")[1:]
+        for line in block.partition("```")[0].splitlines()
+    ]
+    assert [line.split()[:2] for line in lines] == [
+        *(["dask", "scheduler"], ["dask", "worker"], ["dask", "worker"]),
+        *(["glombridge", command] for command in ("tile", "detect", "evaluate")),
+    ]
+    tools = Path(sys.executable).parent
+    env = {
+        **os.environ,
+        "PATH": f"{tools}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": str(ROOT),
+    }
+    running: list[subprocess.Popen[bytes]] = []
+    try:
+        for line in lines[:3]:
+            log = (tmp_path / f"{len(running)}.log").open("wb")
+            running.append(
+                subprocess.Popen(line.split(), env=env, cwd=tmp_path, stdout=log, stderr=log)
+            )
+            wait_until((tmp_path / "scheduler.json").is_file)
+        for line in lines[3:]:
+            done = subprocess.run(line.split(), env=env, cwd=tmp_path, capture_output=True)
+            assert done.returncode == 0, done.stderr.decode()
+    finally:
+        for process in running:
+            process.terminate()
+        for process in running:
+            process.wait()
+    assert (project / "glombridge" / "detections" / "detect-002" / "manifest.json").is_file()
