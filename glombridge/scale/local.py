@@ -43,11 +43,21 @@ def local_cluster(processes: int | None) -> Iterator[str]:
             memory_limit="auto",
             # Without a port of its own the scheduler would take 8787, dashboard or not.
             scheduler_kwargs={"dashboard": False, "dashboard_address": "127.0.0.1:0"},
-            silence_logs=logging.ERROR,
+            silence_logs=_log_level(),
             preload=f"{__package__}.undisturbed",
         ) as cluster,
     ):
         yield cluster.scheduler_address
+
+
+def _log_level() -> int:
+    """What of Dask's log is shown: with ``-v`` as much as of ours, else nothing.
+
+    Its workers write tracebacks of connections that end because the scheduler does, which is how
+    each run ends here. What becomes of a slide is told by the driver.
+    """
+    level = logging.getLogger().getEffectiveLevel()
+    return level if level < logging.WARNING else logging.CRITICAL
 
 
 def _cores() -> int:
