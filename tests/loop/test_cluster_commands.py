@@ -263,14 +263,36 @@ def test_slides_that_only_the_driver_sees(
     monkeypatch.chdir(slides)
     out = tmp_path / "out"
     options = ("--slides", f"{slides}=/proc/self/cwd", "-q", "--cluster", address, "--out", out)
-    hidden = project.parent / "hidden"
     run(command, project, *options, *(["--fresh"] if command == "tile" else []), code=3)
     told = capsys.readouterr().err
     assert "/proc/self/cwd" in told
     assert os.uname().nodename in told
     assert "mount at the same path" in told
     assert not out.exists()
-    assert not hidden.exists()
+
+
+@pytest.mark.skipif(not Path("/proc/self/cwd").exists(), reason="needs Linux's /proc")
+def test_an_evaluation_without_a_slide_is_none_and_keeps_what_was_seen(
+    project: Path,
+    address: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Two of the three held-out slides have been seen before; the workers do not see the third."""
+    kept = project / "glombridge" / "runs" / "train-001" / "evaluation"
+    first, *others = sorted(kept.glob("*.json"))
+    first.unlink()
+    before = contents(kept)
+    point = (kept.parent / "operating_point.json").stat().st_mtime_ns
+    slides = project.parent / "slides"
+    monkeypatch.chdir(slides)
+    options = ("--no-tiles", "-q", "--slides", f"{slides}=/proc/self/cwd", "--cluster", address)
+    run("evaluate", project, *options, code=6)
+    told = capsys.readouterr().err
+    assert "1 of 3 slides could not be looked at, so nothing is evaluated" in told
+    assert len(others) == 2
+    assert contents(kept) == before
+    assert (kept.parent / "operating_point.json").stat().st_mtime_ns == point
 
 
 def test_weights_that_are_not_the_drivers_are_not_loaded(
