@@ -79,6 +79,11 @@ dry_run = click.option("--dry-run", is_flag=True, help="Say what would be done, 
 while_qupath_runs = click.option(
     "--while-qupath-runs", is_flag=True, help="This project is not open in it."
 )
+on_cluster = click.option(
+    "--cluster",
+    metavar="local|ADDRESS",
+    help="Work on a Dask cluster: local or local:N processes, a scheduler's address or its file.",
+)
 mapping_slides = click.option(
     "--slides",
     multiple=True,
