@@ -65,14 +65,20 @@ class Detector:
     """
 
     def __init__(
-        self, weights: Path, *, cache: Path, device: str | None = None, threads: int | None = None
+        self,
+        weights: Path,
+        *,
+        cache: Path,
+        runs: Path | None = None,
+        device: str | None = None,
+        threads: int | None = None,
     ) -> None:
         """Load weights.
 
         Args:
             weights: a ``.pt`` file of ultralytics.
-            cache: where ultralytics keeps its settings. Weights of the runs beside it, those of the
-                same project, may be loaded.
+            cache: where ultralytics keeps its settings.
+            runs: the project's training runs, whose weights may be loaded; ``None`` outside a project.
             device: as torch names it (``cpu``, ``0``, ``cuda:1``); ``None`` = a GPU if there is one.
             threads: of torch on a CPU.
 
@@ -81,7 +87,7 @@ class Detector:
             ProtectedError: weights that nobody answers for.
             MissingComponentError: a library is not installed.
         """
-        require_trust(weights, cache.parent / "runs")
+        require_trust(weights, runs)
         ultralytics = load_ultralytics(cache)
         use_threads(threads)
         import torch

@@ -132,6 +132,7 @@ class _Looker:
             self._detector = Detector(
                 self.weights,
                 cache=self.project.workspace.cache,
+                runs=self.project.workspace.runs,
                 device=self.device,
                 threads=self.project.settings.train.threads,
             )
