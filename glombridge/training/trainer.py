@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import (
-    GlombridgeError,
     InputError,
     MachineError,
     MissingComponentError,
@@ -24,6 +23,7 @@ from .arguments import train_arguments
 from .checkpoint import STATE, load_state
 from .dataset import Dataset, open_dataset
 from .devices import training_device
+from .failure import explained, forget_failure, kept_failure
 from .following import follow
 from .hardware import hardware
 from .options import PAPER_TILE_PX, TrainOptions, TrainResult
@@ -32,8 +32,6 @@ from .sandbox import load_ultralytics, use_threads
 from .start import Start, find_start
 
 log = logging.getLogger(__name__)
-
-_NO_ROOM = ("No space left", "PytorchStreamWriter", "Disk quota exceeded")
 
 
 def train(
@@ -160,7 +158,7 @@ def _train(
 ) -> TrainResult:
     ultralytics = load_ultralytics(cache)
     threads = use_threads(options.threads)
-    from .engine import DetectTrainer, TransformerTrainer, out_of_memory
+    from .engine import DetectTrainer, TransformerTrainer
 
     arguments = train_arguments(options, data, folder.work, device, has_weights=start.has_weights)
     state = load_state(folder.work, peek=True)
@@ -169,6 +167,7 @@ def _train(
         arguments["batch"] = state["batch"]
     resumed_at = 0 if state is None else state["epoch"] + 1
     del state
+    forget_failure(folder.work)
     try:
         model = _load_start(ultralytics, start)
         trainer = TransformerTrainer if "RTDETR" in type(model).__name__ else DetectTrainer
@@ -177,33 +176,26 @@ def _train(
             follow(model, task, options.epochs, folder.work, in_workers="," in device),
         ):
             model.train(trainer=trainer, **arguments)
-    except GlombridgeError:
-        raise
     except KeyboardInterrupt:
         if (folder.work / STATE).is_file():
             log.warning("interrupted; --resume goes on after the last finished epoch")
         raise
-    except OSError as error:
-        msg = (
-            f"training stopped: {error}. Free space on the disk that holds {folder.folder} and go on "
-            "with --resume."
-        )
-        raise MachineError(msg) from error
     except subprocess.CalledProcessError as error:
-        msg = (
+        said = kept_failure(folder.work) or MachineError(
             f"the training processes of GPUs {device} ended with code {error.returncode}; see above"
         )
-        raise MachineError(msg) from error
-    except RuntimeError as error:
-        text = str(error).lower()
-        if "out of memory" in text or "can't allocate memory" in text:
-            raise out_of_memory(int(arguments["batch"]), device) from error
-        if any(words in str(error) for words in _NO_ROOM):
-            msg = (
-                f"training could not write to {folder.folder}: {error}. Free space, then --resume."
-            )
-            raise MachineError(msg) from error
-        raise
+        raise said from error
+    except Exception as error:
+        known = explained(
+            error,
+            batch=arguments["batch"],
+            device=device,
+            n_devices=len(device.split(",")),
+            run=folder.folder,
+        )
+        if known is None or known is error:
+            raise
+        raise known from error
     if start.note:
         notes.append(start.note)
     return _finish(
