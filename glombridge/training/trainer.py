@@ -77,10 +77,7 @@ def train(
     _check_batch(options, device)
     start = find_start(options, data.class_names, cache, runs)
     plan = {
-        "options": {
-            **vars(options),
-            "start_from": str(options.start_from) if options.start_from else None,
-        },
+        "options": options.as_plan(),
         "start": {**start.as_dict(), "model": str(start.model), "note": start.note},
         "dataset": str(dataset.resolve()),
         "dataset_sha256": data.manifest_sha256,
@@ -300,9 +297,7 @@ def _check_preset(options: TrainOptions, data: Dataset) -> None:
         width, height = PAPER_TILE_PX
         msg = (
             f"the paper's tiles are {width} x {height} px, those of dataset {data.folder} are "
-            f"{data.tile_px[0]} x {data.tile_px[1]} px. Write width_px = {width}, height_px = {height} and "
-            f"overlap = {1 / 3} into [tiles] of the settings, leave mpp out, and run 'glombridge tile' "
-            "again."
+            f"{data.tile_px[0]} x {data.tile_px[1]} px. Run 'glombridge tile PROJECT --preset paper' first."
         )
         raise InputError(msg)
 
