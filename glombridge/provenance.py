@@ -44,6 +44,9 @@ different tissue; absent = nothing is declared."""
 
 CONFIDENCE = "Confidence"
 """Measurement: the detector's score, 0 to 1."""
+PROBABILITY = "Probability"
+"""Measurement: what share of the detections with this score were objects on the validation slides, 0 to 1;
+absent where the weights have no calibration."""
 SCORE_SD = "Confidence sd over flips"
 """Measurement: standard deviation of the score over mirrored looks, where the run took them."""
 QUEUE_RANK = "Queue rank"

@@ -62,6 +62,8 @@ def status(
         console.line(f"patients: {parts}")
     newest = ", ".join(str(run) for run in result.newest.values() if run) or "nothing yet"
     console.line(f"newest: {newest}")
+    if result.unfinished is not None:
+        console.line(result.unfinished.text(project))
     console.line(f"next: {result.next_step}")
 
 
@@ -153,12 +155,22 @@ def lint(
 @cli.command(name="round")
 @click.argument("project", type=PROJECT)
 @click.option("--device", help="As torch names it: cpu, 0.")
+@click.option(
+    "--preset",
+    type=click.Choice(["paper"]),
+    help="paper: its tiles, its split and its model, YOLOv5 Large (or --model yolov5x).",
+)
+@click.option("--model", help="As of 'train'; that of the settings by default.")
+@click.option("--download", is_flag=True, help="Published weights may be fetched from the network.")
 @click.option("--while-qupath-runs", is_flag=True, help="This project is not open in it.")
 @mapping_slides
 @common
 def round_(
     project: Path,
     device: str | None,
+    preset: str | None,
+    model: str | None,
+    download: bool,
     while_qupath_runs: bool,
     slides: tuple[str, ...],
     as_json: bool,
@@ -166,12 +178,14 @@ def round_(
 ) -> None:
     """Pull, tile, train, evaluate, detect, push and queue, once."""
     from ..steps.project import Project
-    from ..steps.round import walk_round
+    from ..steps.round import paper_round, walk_round
     from ..steps.train import options_of
     from . import console
 
     opened = Project.open(project, slides=slides)
-    options = options_of(opened, device=device) if device else None
+    options = options_of(opened, device=device, model=model, allow_download=download or None)
+    if preset == "paper":
+        opened, options = paper_round(opened, options, model)
     result = walk_round(
         opened,
         options=options,

@@ -80,6 +80,7 @@ class Detector:
         weights: Path,
         *,
         cache: Path,
+        runs: Path | None = None,
         device: str | None = None,
         threads: int | None = None,
         sha256: str | None = None,
@@ -88,8 +89,8 @@ class Detector:
 
         Args:
             weights: a ``.pt`` file of ultralytics.
-            cache: where ultralytics keeps its settings. Weights of the runs beside it, those of the
-                same project, may be loaded.
+            cache: where ultralytics keeps its settings.
+            runs: the project's training runs, whose weights may be loaded; ``None`` outside a project.
             device: as torch names it (``cpu``, ``0``, ``cuda:1``); ``None`` = a GPU if there is one.
             threads: of torch on a CPU.
             sha256: of the weights that another machine answers for, instead of this one's trust.
@@ -101,7 +102,7 @@ class Detector:
             MissingComponentError: a library is not installed.
         """
         if sha256 is None:
-            require_trust(weights, cache.parent / "runs")
+            require_trust(weights, runs)
         else:
             require_hash(weights, sha256)
         ultralytics = load_ultralytics(cache)

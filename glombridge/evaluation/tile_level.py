@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..training.sandbox import load_ultralytics, use_threads
+from ..training.trust import require_trust
 
 MEANING = (
     "ultralytics on overlapping tiles, at the confidence with the best F1 on these same tiles: an "
@@ -48,6 +49,7 @@ def tile_figures(
     tile_px: tuple[int, int],
     batch: int,
     cache: Path,
+    runs: Path,
     scratch: Path,
     device: str | None = None,
     threads: int | None = None,
@@ -55,17 +57,22 @@ def tile_figures(
     """Let ultralytics validate weights on one part of a dataset.
 
     Args:
-        weights: trusted weights.
+        weights: the weights file.
         dataset: folder with ``data.yaml``.
         part: ``val`` or ``test``.
         n_tiles: tiles of that part.
         tile_px: width and height of a tile.
         batch: tiles shown at once.
         cache: where ultralytics keeps its settings.
+        runs: the project's training runs, whose weights may be loaded.
         scratch: folder it may write into.
         device: as torch names it.
         threads: of torch on a CPU.
+
+    Raises:
+        ProtectedError: weights that nobody answers for.
     """
+    require_trust(weights, runs)
     ultralytics = load_ultralytics(cache)
     use_threads(threads)
     width, height = tile_px

@@ -21,6 +21,7 @@ from ..errors import (
     PartlyDoneError,
     UsageError,
 )
+from ..evaluation.calibration import Calibration
 from ..ledger.history import utc_now
 from ..ledger.manifest import environment
 from ..progress import SILENT, Reporter
@@ -32,6 +33,7 @@ from .detect_targets import Choice, Target, targets_of_files, targets_of_project
 from .detect_work import Emit, Job, about
 from .evaluate import load_run
 from .evaluate_look import refuse_other_classes
+from .operating_point import StoredPoint, stored_point
 from .project import Project, spec_from
 from .weights import manifest_of
 
@@ -227,7 +229,9 @@ def _run(
     if method not in METHODS:
         msg = f"no stitching method {method!r}; there are {', '.join(METHODS)}"
         raise UsageError(msg)
-    confidence, source = _threshold(project, weights, options.min_confidence)
+    point = stored_point(weights)
+    calibration = None if point is None else point.calibration
+    confidence, source = _threshold(project, point, options.min_confidence)
     spec = spec_from(manifest)
     workspace = project.workspace if project is not None else None
     threads = settings.train.threads if settings else None
@@ -255,6 +259,8 @@ def _run(
             "tiles": manifest["tiles"],
             "confidence": confidence,
             "confidence_from": source,
+            # Written onto objects: pushing the run later must say the same, whatever is evaluated by then.
+            "calibration": calibration and calibration.as_dict(),
             "method": method,
             "flips": options.flips,
             "batch": asked,
@@ -278,6 +284,8 @@ def _run(
                 workers or default_workers(),
                 threads,
                 options.flips,
+                calibration,
+                workspace.runs if workspace is not None else None,
             )
             done, todo, missing = _sorted_out(targets, project, run)
             continued = len(done)
@@ -453,6 +461,8 @@ def load_proposals(
             raise InputError(msg)
         confidence = float(manifest["confidence"]) if min_confidence is None else min_confidence
         plans = {int(target["id"]): target for target in manifest["plan"]["images"]}
+        told = manifest["plan"].get("calibration")  # runs of earlier versions do not name it
+        calibration = None if told is None else Calibration.from_dict(told)
         proposals = []
         for image in manifest["images"]:
             seen = SlideDetections.load(folder / f"{image['file']}.parquet")
@@ -473,6 +483,7 @@ def load_proposals(
                     str(plan["roi_sha256"]),
                     found.score_sd,
                     found.outline,
+                    None if calibration is None else calibration.probability(found.score),
                 )
             )
         return proposals, str(manifest["run"]), str(manifest["weights"]["sha256"])[:12]
@@ -488,13 +499,13 @@ def _searched(seen: SlideDetections, regions: Sequence[str]) -> BaseGeometry:
     return shapely.intersection(seen.scanned_area, shapely.union_all(shapely.from_wkt(regions)))
 
 
-def _threshold(project: Project | None, weights: Path, given: float | None) -> tuple[float, str]:
+def _threshold(
+    project: Project | None, point: StoredPoint | None, given: float | None
+) -> tuple[float, str]:
     if given is not None:
         return given, "given by the user"
     if project is not None and project.settings.detect.min_confidence is not None:
         return project.settings.detect.min_confidence, "settings"
-    point = weights.parent.parent / "operating_point.json"
-    if point.is_file():
-        document = json.loads(point.read_text(encoding="utf-8"))
-        return float(document["confidence"]), f"validation slides, {document['target']}"
+    if point is not None:
+        return point.confidence, f"validation slides, {point.target}"
     return FALLBACK_CONFIDENCE, "fallback: no threshold was chosen on validation slides"

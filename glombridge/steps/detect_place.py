@@ -54,12 +54,13 @@ class Here:
         spec: TileSpec,
         *,
         cache: Path,
+        runs: Path | None,
         device: str | None,
         threads: int | None,
     ) -> None:
         self._devices = [device_name(d.strip()) for d in (device or "").split(",") if d.strip()]
         first = self._devices[0] if self._devices else None
-        detector = Detector(weights, cache=cache, device=first, threads=threads)
+        detector = Detector(weights, cache=cache, runs=runs, device=first, threads=threads)
         self._detector: Detector | None = detector
         self._size = spec.width_px, spec.height_px
         self.task = detector.task
@@ -148,7 +149,7 @@ def open_place(
         MissingComponentError: Dask is missing, or a worker lacks what is asked for.
     """
     if cluster is None:
-        yield Here(weights, spec, cache=cache, device=device, threads=threads)
+        yield Here(weights, spec, cache=cache, runs=runs, device=device, threads=threads)
         return
     require_trust(weights, runs)  # the workers take this machine's word for it
     with open_cluster(cluster, reporter=reporter) as opened:

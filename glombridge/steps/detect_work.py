@@ -25,11 +25,12 @@ from ..detection.detector import Detector
 from ..detection.flips import with_flips
 from ..detection.pipeline import SlideDetections, SlidePlan, plan_slide, run_plan
 from ..errors import GlombridgeError, MachineError
+from ..evaluation.calibration import Calibration
 from ..frames import Frame
 from ..geojson_codec import write_geojson
 from ..ledger.manifest import write_json
 from ..objects import ObjectKind, Outline, PathClass, SlideObject
-from ..provenance import AREA_UM2, BOX, CONFIDENCE, PROPOSED, SCORE_SD
+from ..provenance import AREA_UM2, BOX, CONFIDENCE, PROBABILITY, PROPOSED, SCORE_SD
 from ..slides.reader import fingerprint
 from ..tiles.grid import TileSpec
 from .detect_run import DetectedImage, record_path
@@ -58,6 +59,8 @@ class Job:
     workers: int
     threads: int | None
     flips: bool
+    calibration: Calibration | None = None
+    runs: Path | None = None
 
 
 def detect_all(targets: Iterable[Target], job: Job, detector: Detector, emit: Emit) -> StageClock:
@@ -158,7 +161,9 @@ def detect_on_devices(targets: list[Target], job: Job, devices: list[str], emit:
 
 
 def _work_on_device(job: Job, device: str, todo: Any, events: Any) -> None:
-    detector = Detector(job.weights, cache=job.cache, device=device, threads=job.threads)
+    detector = Detector(
+        job.weights, cache=job.cache, runs=job.runs, device=device, threads=job.threads
+    )
     clock = detect_all(iter(todo.get, None), job, detector, events.put)
     events.put({"event": "profile", "device": device, **clock.as_dict(decoders=job.workers)})
     events.close()
@@ -241,7 +246,9 @@ def _write(
     )
     folder = job.folder
     seen.save(folder / f"{target.file}.parquet")
-    objects = as_objects(found, f"{target.id}|{slide}", detector.class_names, mpp)
+    objects = as_objects(
+        found, f"{target.id}|{slide}", detector.class_names, mpp, calibration=job.calibration
+    )
     write_geojson(folder / f"{target.file}.geojson", objects)
     write_geojson(folder / f"{target.file}.scanned.geojson", _scanned(seen, f"{target.id}|{slide}"))
     write_json(record_path(folder, target.file), image.as_dict())
@@ -265,7 +272,12 @@ def _scanned(seen: SlideDetections, image: str) -> list[SlideObject]:
 
 
 def as_objects(
-    found: Boxes, image: str, class_names: tuple[str, ...], mpp: float | None = None
+    found: Boxes,
+    image: str,
+    class_names: tuple[str, ...],
+    mpp: float | None = None,
+    *,
+    calibration: Calibration | None = None,
 ) -> list[SlideObject]:
     """Detections as QuPath objects, for a GeoJSON file that QuPath can import by itself.
 
@@ -274,12 +286,16 @@ def as_objects(
         image: what the image is known by; with the place it makes an object's id.
         class_names: by class index.
         mpp: µm per QuPath pixel, ``None`` = unknown: then no area is measured.
+        calibration: of the scores, if the weights have one.
     """
     objects = []
+    probability = None if calibration is None else calibration.probability(found.score)
     for k in range(len(found)):
         x0, y0, x1, y1 = np.round(found.xyxy[k], 2).tolist()
         name = class_names[int(found.class_index[k])]
         measurements = {CONFIDENCE: round(float(found.score[k]), 6)}
+        if probability is not None:
+            measurements[PROBABILITY] = round(float(probability[k]), 6)
         if found.score_sd is not None:
             measurements[SCORE_SD] = round(float(found.score_sd[k]), 6)
         area = None if found.outline is None else found.outline[k]

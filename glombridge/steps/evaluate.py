@@ -24,6 +24,7 @@ from ..scale import on_cluster
 from .evaluate_look import check_classes
 from .evaluate_model import PARTS, EvaluatedModel, evaluated, held_out_images, load_run
 from .held_model import CPU
+from .operating_point import store_point
 from .project import Project
 
 __all__ = ["EvaluateResult", "check_classes", "evaluate", "load_run"]
@@ -148,7 +149,7 @@ def evaluate(
     run = file.parent.parent
     if run.parent == project.workspace.runs:
         write_json(run / DOCUMENT, document)
-        write_json(run / "operating_point.json", document["operating_point"])
+        store_point(run, document["operating_point"])
     project.workspace.record(
         "evaluate",
         run=result.run,
@@ -278,6 +279,7 @@ def _tile_level(
                 tile_px=(int(tile["width_px"]), int(tile["height_px"])),
                 batch=project.settings.detect.batch or 16,
                 cache=project.workspace.cache,
+                runs=project.workspace.runs,
                 scratch=Path(scratch),
                 device=device,
                 threads=project.settings.train.threads,

@@ -143,7 +143,13 @@ def _look_at_all(
     size = spec.width_px, spec.height_px
     workers, threads = settings.detect.workers, settings.train.threads
     if cluster is None:
-        detector = Detector(weights, cache=project.workspace.cache, device=device, threads=threads)
+        detector = Detector(
+            weights,
+            cache=project.workspace.cache,
+            runs=project.workspace.runs,
+            device=device,
+            threads=threads,
+        )
         check_classes(project, detector)
         batch = settings.detect.batch or detector.fitting_batch(*size)
 

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ..progress import SILENT, Reporter
 from ..review.queue_writing import QueueResult
+from ..settings import PAPER_TILES, SplitSettings
 from ..sync.push import PushResult
-from ..training import TrainOptions, TrainResult
+from ..training import TrainOptions, TrainResult, paper_options
 from .detect import DetectResult, detect
 from .evaluate import EvaluateResult, evaluate
 from .project import Project
 from .push import push
 from .queue import queue
 from .tile import TileResult, tile
-from .train import train
+from .train import go_on_or_train
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,27 @@ class RoundResult:
         }
 
 
+def paper_round(
+    project: Project, options: TrainOptions, model: str | None = None
+) -> tuple[Project, TrainOptions]:
+    """A project and options with which a round repeats the paper: its tiles, its split, its model.
+
+    Args:
+        project: whose other settings stay.
+        options: what else is wanted of the training.
+        model: YOLOv5 Large by default.
+    """
+    settings = project.settings
+    changes = {
+        "tiles": settings.tiles.changed(PAPER_TILES),
+        "split": SplitSettings(stain_key=settings.split.stain_key),
+    }
+    return (
+        replace(project, settings=settings.model_copy(update=changes)),
+        paper_options(options, model),
+    )
+
+
 def walk_round(
     project: Project,
     *,
@@ -62,11 +84,13 @@ def walk_round(
         while_qupath_runs: the project is not open in the QuPath that runs.
         reporter: for progress.
 
+    A round that was interrupted while it trained goes on with that training, if nothing of it has changed.
+
     Raises:
         GlombridgeError: whatever step fails; what the steps before it made stays.
     """
     tiled = tile(project, reporter=reporter)
-    trained = train(project, dataset=tiled.dataset.folder, options=options, reporter=reporter)
+    trained = go_on_or_train(project, tiled.dataset.folder, options=options, reporter=reporter)
     run = trained.run.name
     evaluated = evaluate(project, weights=run, device=device, reporter=reporter)
     detected = detect(project, weights=run, device=device, reporter=reporter)

@@ -11,6 +11,7 @@ from typing import Any
 
 from ..ledger import Ledger, Workspace
 from ..ledger.schema import PUSHED
+from ..ledger.unfinished import UnfinishedTraining, is_later, newest_unfinished
 from ..ledger.writes import read_writes
 from ..qupath import NativeStore
 from ..sync.roles import is_marked
@@ -24,6 +25,7 @@ class StatusResult:
         images: per image whether its slide is there, what is truth as of the last pull, and what became
             of the proposals pushed, as of the last look.
         next_step: the command to type.
+        unfinished: the newest training that was begun and has no end.
     """
 
     project: Path
@@ -32,6 +34,7 @@ class StatusResult:
     parts: dict[str, int]
     newest: dict[str, str | None]
     next_step: str
+    unfinished: UnfinishedTraining | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """For ``--json``."""
@@ -41,6 +44,7 @@ class StatusResult:
             "images": list(self.images),
             "patients": self.parts,
             "newest": self.newest,
+            "unfinished": self.unfinished and self.unfinished.as_dict(),
             "next": self.next_step,
         }
 
@@ -91,21 +95,33 @@ def status(path: Path, *, slides: Iterable[str] = ()) -> StatusResult:
     ):
         run = workspace.latest_run(parent, kind)
         newest[kind] = run.name if run else None
+    unfinished = newest_unfinished(workspace.runs)
     return StatusResult(
         store.project_file,
         store.qupath_version,
         images,
         dict(Counter(parts.values())),
         newest,
-        _next_step(path, workspace, newest, last_pushed),
+        _next_step(path, workspace, newest, last_pushed, unfinished),
+        unfinished,
     )
 
 
 def _next_step(
-    path: Path, workspace: Workspace, newest: dict[str, str | None], last_pushed: str | None
+    path: Path,
+    workspace: Workspace,
+    newest: dict[str, str | None],
+    last_pushed: str | None,
+    unfinished: UnfinishedTraining | None,
 ) -> str:
     if not workspace.exists:
         return f"glombridge init {path}"
+    if unfinished is not None and (
+        newest["train"] is None or is_later(unfinished.folder, workspace.runs / newest["train"])
+    ):
+        if unfinished.is_running:
+            return f"wait for {unfinished.folder.name}, then: glombridge status {path}"
+        return f"glombridge train {path} --resume"
     if newest["train"] is None:
         return f"glombridge round {path}"
     run = workspace.runs / str(newest["train"])

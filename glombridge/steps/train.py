@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import GlombridgeError, InputError, UsageError
+from ..ledger.manifest import environment, sha256_of
+from ..ledger.unfinished import is_later, newest_unfinished
 from ..progress import SILENT, Reporter
-from ..training import RunFolder, TrainOptions, TrainResult
+from ..training import TrainOptions, TrainResult
 from ..training import resume as resume_on
 from ..training import train as train_on
 from ..training.trust import trust
@@ -76,15 +78,63 @@ def resume(
         GlombridgeError: as :func:`glombridge.training.resume` says.
     """
     workspace = project.workspace
-    runs = workspace.runs
-    begun = [p for p in runs.iterdir() if RunFolder(p).can_go_on] if runs.is_dir() else []
-    if not begun:
+    begun = newest_unfinished(workspace.runs)
+    if begun is None:
         msg = f"project {workspace.project_folder} has no training that was interrupted"
         raise InputError(msg)
-    newest = max(begun, key=lambda p: (len(p.name), p.name))  # train-1000 comes after train-999
-    result = resume_on(newest, cache=workspace.cache, device=device, reporter=reporter)
+    result = resume_on(begun.folder, cache=workspace.cache, device=device, reporter=reporter)
     _record(project, result, None)
     return result
+
+
+def go_on_or_train(
+    project: Project,
+    dataset: Path,
+    *,
+    options: TrainOptions | None = None,
+    reporter: Reporter = SILENT,
+) -> TrainResult:
+    """Go on with the newest training if it was interrupted and is this very one; else train.
+
+    It is this very one if dataset, options (but for the device) and library versions are the same: then
+    what comes out is what a training from the beginning would give.
+
+    Args:
+        project: of which.
+        dataset: to train on.
+        options: what is wanted, from the settings by default.
+        reporter: is told of each batch.
+
+    Raises:
+        ProtectedError: another process is training this very one.
+        GlombridgeError: as :func:`train` and :func:`resume` say.
+    """
+    workspace = project.workspace
+    options = options or options_of(project)
+    begun = newest_unfinished(workspace.runs)
+    newest = workspace.latest_run(workspace.runs, "train")
+    if begun is None or (newest is not None and is_later(newest, begun.folder)):
+        return train(project, dataset=dataset, options=options, reporter=reporter)
+    now = {
+        "dataset": str(dataset.resolve()),
+        "dataset_sha256": sha256_of(dataset / "manifest.json"),
+        "options": {**options.as_plan(), "device": None},
+        "environment": environment(),
+    }
+    then = {key: begun.plan.get(key) for key in now}
+    then["options"] = {**(then["options"] or {}), "device": None}
+    other = [key.partition("_")[0] for key in now if now[key] != then[key]]
+    if other:
+        log.warning(
+            "training %s was interrupted, but %s changed since: training begins anew. It can still be "
+            "gone on with: glombridge train %s --resume",
+            begun.folder.name,
+            " and ".join(dict.fromkeys(other)),
+            workspace.project_folder,
+        )
+        return train(project, dataset=dataset, options=options, reporter=reporter)
+    log.info("going on with %s, interrupted after epoch %d", begun.folder.name, begun.epochs_done)
+    return resume(project, device=options.device, reporter=reporter)
 
 
 def options_of(project: Project, *, start_from: str | None = None, **changes: Any) -> TrainOptions:

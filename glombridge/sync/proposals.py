@@ -19,6 +19,7 @@ from ..provenance import (
     DIAMETER_UM,
     LAYER,
     MODEL,
+    PROBABILITY,
     PROPOSAL_STATE,
     RUN,
     SCORE_SD,
@@ -50,6 +51,7 @@ class Proposals:
         score_sd: (N,) deviation of the score over mirrored looks, ``None`` = there were none.
         outline: (N,) outlines in QuPath pixels, ``None`` where there is only the box; ``None``
             altogether from a model that gives boxes only.
+        probability: (N,) calibrated, as of the detection run; ``None`` = its weights had no calibration.
     """
 
     entry_id: int
@@ -65,6 +67,7 @@ class Proposals:
     roi_sha256: str = ""
     score_sd: Floats | None = None
     outline: Outlines | None = None
+    probability: Floats | None = None
 
 
 @dataclass(frozen=True)
@@ -126,6 +129,8 @@ def _as_object(
     # detector is not that exact either.
     x0, y0, x1, y1 = (round(float(v), 2) for v in wanted.xyxy[k])
     measurements = {CONFIDENCE: round(float(wanted.score[k]), 6)}
+    if wanted.probability is not None:
+        measurements[PROBABILITY] = round(float(wanted.probability[k]), 6)
     if wanted.score_sd is not None:
         measurements[SCORE_SD] = round(float(wanted.score_sd[k]), 6)
     if wanted.mpp is not None:

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DamagedFileError
+from ..ledger.manifest import write_json
+from ..ledger.unfinished import PROGRESS
 
 STATE = "state.pt"
 
@@ -30,6 +32,8 @@ def save_state(folder: Path, state: Mapping[str, Any], best: Mapping[str, Any] |
         # leave the best weights of an epoch that has not been.
         _write(folder / _best(state["epoch"]), best)
     _write(folder / STATE, state)
+    # The same for those who must not load torch to ask.
+    write_json(folder / PROGRESS, {"epochs_done": state["epoch"] + 1})
     for path in folder.glob("best-*.pt"):
         if path.name != _best(state["best_epoch"]):
             path.unlink(missing_ok=True)

@@ -23,9 +23,10 @@ from ultralytics.models.yolo.segment import SegmentationTrainer
 from ultralytics.utils import DEFAULT_CFG_DICT, RANK
 from ultralytics.utils.torch_utils import torch_distributed_zero_first, unwrap_model
 
-from ..errors import InputError, MachineError, MissingComponentError
+from ..errors import InputError, MissingComponentError
 from .arguments import EACH_BATCH
 from .checkpoint import load_best, load_state, save_state
+from .failure import explained, keep_failure, out_of_memory
 from .masks import ExactMasks
 from .order import EpochSampler, SeededTiles, seed_everything
 from .sandbox import quieten
@@ -57,7 +58,7 @@ class _Exact:
         if self.optimizer is not None:
             # ultralytics comes here again when memory ran out, with half the batch: it would go on
             # with another training than was asked for.
-            raise out_of_memory(self._batch, str(self.device))
+            raise out_of_memory(self._batch, self.args.device, max(self.world_size, 1))
         self._batch = self.batch_size
         if self.args.nbs == EACH_BATCH:
             self.args.nbs = self.batch_size
@@ -105,7 +106,8 @@ class _Exact:
         ):
             saved["fused"] = group.get("fused")  # the device of today decides on its kernels
         self.optimizer.load_state_dict(state["optimizer"])
-        self.scaler.load_state_dict(state["scaler"])
+        if state["scaler"]:  # empty where it was begun without mixed precision, as on a CPU
+            self.scaler.load_state_dict(state["scaler"])
         self.stopper.__dict__.update(state["stopper"])
         self.best_fitness, self.fitness = state["best_fitness"], state["fitness"]
         self.metrics, self.stop = state["metrics"], state["stop"]
@@ -125,16 +127,34 @@ class _Exact:
         self.add_callback("on_train_start", _count_earlier_time)
 
     def _do_train(self: Any) -> None:
-        state = load_state(self.save_dir.parent, peek=True)
-        if state is not None and state["stop"]:
-            # Interrupted after the last epoch, before the weights were written.
-            if self.world_size > 1:
-                self._setup_ddp()
-            self._setup_train()
-            self.final_eval()
-            return
-        del state
-        super()._do_train()  # type: ignore[misc]
+        try:
+            state = load_state(self.save_dir.parent, peek=True)
+            if state is not None and state["stop"]:
+                # Interrupted after the last epoch, before the weights were written.
+                if self.world_size > 1:
+                    self._setup_ddp()
+                self._setup_train()
+                self.final_eval()
+                return
+            del state
+            super()._do_train()  # type: ignore[misc]
+        except Exception as error:
+            # Here the batch is known that was measured, and in processes of ultralytics' launcher
+            # there is nobody else to say it.
+            batch = getattr(self, "_batch", int(self.batch_size))
+            work = self.save_dir.parent
+            said = explained(
+                error,
+                batch=batch,
+                device=self.args.device,
+                n_devices=max(self.world_size, 1),
+                run=work.parent,
+            )
+            if said is None:
+                raise
+            if RANK != -1:
+                keep_failure(work, said)
+            raise said from error
 
     def _model_train(self: Any) -> None:
         # Called at the beginning of each epoch.
@@ -264,18 +284,6 @@ class SegmentTrainer(_Exact, SegmentationTrainer):  # type: ignore[misc]
 
 class TransformerTrainer(_Exact, RTDETRTrainer):  # type: ignore[misc]
     """Of RT-DETR."""
-
-
-def out_of_memory(batch: int, device: str) -> MachineError:
-    """What to say when memory ran out, and which batch to try."""
-    if batch > 1:
-        return MachineError(
-            f"out of memory on {device} with batch {batch}. Try --batch {batch // 2}."
-        )
-    return MachineError(
-        f"out of memory on {device} with a single tile. Use a smaller --model, smaller tiles, or "
-        "another --device."
-    )
 
 
 def _count_earlier_time(trainer: Any) -> None:

@@ -46,6 +46,10 @@ class TrainOptions:
     validate: bool = True
     device: str | None = None
 
+    def as_plan(self) -> dict[str, Any]:
+        """As JSON keeps it, to go on with after an interruption."""
+        return {**vars(self), "start_from": str(self.start_from) if self.start_from else None}
+
     def as_dict(self) -> dict[str, Any]:
         """For manifests; of a file only its name, of a run its id."""
         run = self.start_from.parent.parent.name if self.start_from else None

@@ -18,11 +18,9 @@ from filelock import FileLock, Timeout
 
 from ..errors import DamagedFileError, InputError, ProtectedError
 from ..ledger.manifest import write_json
+from ..ledger.unfinished import LOCK, PLAN, WORK, is_unfinished
 from ..qupath.saving import atomic_write
 from .checkpoint import STATE
-
-WORK = "work"
-PLAN = "plan.json"
 
 
 class RunFolder:
@@ -45,7 +43,7 @@ class RunFolder:
     @property
     def can_go_on(self) -> bool:
         """Whether it was begun and not finished."""
-        return not self.is_finished and (self.work / PLAN).is_file()
+        return is_unfinished(self.folder)
 
     @contextmanager
     def begun(self, plan: Mapping[str, Any]) -> Iterator[None]:
@@ -98,7 +96,7 @@ class RunFolder:
     @contextmanager
     def _held(self) -> Iterator[None]:
         # The operating system's lock: a killed process holds none.
-        lock = FileLock(self.work / "lock")
+        lock = FileLock(self.work / LOCK)
         try:
             lock.acquire(timeout=0)
         except Timeout:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import (
-    GlombridgeError,
     InputError,
     MachineError,
     MissingComponentError,
@@ -25,6 +24,7 @@ from .arguments import train_arguments
 from .checkpoint import STATE, load_state
 from .dataset import Dataset, open_dataset
 from .devices import training_device
+from .failure import explained, forget_failure, kept_failure
 from .following import follow
 from .hardware import hardware
 from .options import PAPER_TILE_PX, TrainOptions, TrainResult
@@ -33,8 +33,6 @@ from .sandbox import load_ultralytics, use_threads
 from .start import Start, find_start
 
 log = logging.getLogger(__name__)
-
-_NO_ROOM = ("No space left", "PytorchStreamWriter", "Disk quota exceeded")
 
 
 def train(
@@ -80,10 +78,7 @@ def train(
     _check_batch(options, device)
     start = find_start(options, data.class_names, cache, runs, task=data.task)
     plan = {
-        "options": {
-            **vars(options),
-            "start_from": str(options.start_from) if options.start_from else None,
-        },
+        "options": options.as_plan(),
         "start": {**start.as_dict(), "model": str(start.model), "note": start.note},
         "dataset": str(dataset.resolve()),
         "dataset_sha256": data.manifest_sha256,
@@ -161,7 +156,7 @@ def _train(
 ) -> TrainResult:
     ultralytics = load_ultralytics(cache)
     threads = use_threads(options.threads)
-    from .engine import DetectTrainer, SegmentTrainer, TransformerTrainer, out_of_memory
+    from .engine import DetectTrainer, SegmentTrainer, TransformerTrainer
 
     arguments = train_arguments(options, data, folder.work, device, has_weights=start.has_weights)
     state = load_state(folder.work, peek=True)
@@ -170,6 +165,7 @@ def _train(
         arguments["batch"] = state["batch"]
     resumed_at = 0 if state is None else state["epoch"] + 1
     del state
+    forget_failure(folder.work)
     try:
         model = _load_start(ultralytics, start, data.task)
         if "RTDETR" in type(model).__name__:
@@ -181,33 +177,26 @@ def _train(
             follow(model, task, options.epochs, folder.work, in_workers="," in device),
         ):
             model.train(trainer=trainer, **arguments)
-    except GlombridgeError:
-        raise
     except KeyboardInterrupt:
         if (folder.work / STATE).is_file():
             log.warning("interrupted; --resume goes on after the last finished epoch")
         raise
-    except OSError as error:
-        msg = (
-            f"training stopped: {error}. Free space on the disk that holds {folder.folder} and go on "
-            "with --resume."
-        )
-        raise MachineError(msg) from error
     except subprocess.CalledProcessError as error:
-        msg = (
+        said = kept_failure(folder.work) or MachineError(
             f"the training processes of GPUs {device} ended with code {error.returncode}; see above"
         )
-        raise MachineError(msg) from error
-    except RuntimeError as error:
-        text = str(error).lower()
-        if "out of memory" in text or "can't allocate memory" in text:
-            raise out_of_memory(int(arguments["batch"]), device) from error
-        if any(words in str(error) for words in _NO_ROOM):
-            msg = (
-                f"training could not write to {folder.folder}: {error}. Free space, then --resume."
-            )
-            raise MachineError(msg) from error
-        raise
+        raise said from error
+    except Exception as error:
+        known = explained(
+            error,
+            batch=arguments["batch"],
+            device=device,
+            n_devices=len(device.split(",")),
+            run=folder.folder,
+        )
+        if known is None or known is error:
+            raise
+        raise known from error
     if start.note:
         notes.append(start.note)
     return _finish(
@@ -317,9 +306,7 @@ def _check_preset(options: TrainOptions, data: Dataset) -> None:
         width, height = PAPER_TILE_PX
         msg = (
             f"the paper's tiles are {width} x {height} px, those of dataset {data.folder} are "
-            f"{data.tile_px[0]} x {data.tile_px[1]} px. Write width_px = {width}, height_px = {height} and "
-            f"overlap = {1 / 3} into [tiles] of the settings, leave mpp out, and run 'glombridge tile' "
-            "again."
+            f"{data.tile_px[0]} x {data.tile_px[1]} px. Run 'glombridge tile PROJECT --preset paper' first."
         )
         raise InputError(msg)
 

@@ -63,7 +63,7 @@ def measure(folder: Path, data: Path, model: str, device: str, batch: int) -> di
     result = train(data, runs / model, options, cache=folder / "cache", runs=runs, reporter=watch)
     manifest = json.loads((result.run / "manifest.json").read_text())
     per_batch = (watch.times[-1] - watch.times[0]) / (len(watch.times) - 1)
-    detector = Detector(result.weights, cache=folder / "cache", device=device)
+    detector = Detector(result.weights, cache=folder / "cache", runs=runs, device=device)
     tile = cv2.imread(str(next((data / "images" / "val").iterdir())))[..., ::-1]
     shown = np.stack([np.ascontiguousarray(tile)] * (1 if device == "cpu" else batch))
     detector(shown)

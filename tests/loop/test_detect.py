@@ -511,6 +511,58 @@ def test_flips_add_a_measurement(project: Path, capsys: pytest.CaptureFixture[st
     assert all(0 <= o.measurements["Confidence sd over flips"] <= 0.5 for o in proposals)
 
 
+def test_a_calibrated_model_says_how_probable_each_object_is(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    point = weights_of(project).parent.parent / "operating_point.json"
+    stored = json.loads(point.read_text("utf-8"))
+    calibration = {"method": "temperature", "temperature": 2.0, "steps": []}
+    calibration |= {"detections": 40, "objects": 9, "chosen_on": "validation slides"}
+    point.write_text(json.dumps({**stored, "calibration": calibration}), "utf-8")
+    first = detected(capsys, project, "--include-test")
+
+    def shown(told: dict[str, Any]) -> list[dict[str, float]]:
+        files = [Path(told["folder"]) / f"{i['file']}.geojson" for i in told["images"]]
+        features = [f for path in files for f in json.loads(path.read_text("utf-8"))["features"]]
+        return [f["properties"]["measurements"] for f in features]
+
+    def pushed(told: dict[str, Any]) -> list[Any]:
+        store = NativeStore.open(project)
+        objects = [o for e in store.images() for o in store.read(e.id).objects]
+        return [o for o in objects if o.metadata.get("glombridge.run") == told["run"]]
+
+    def probable(score: float) -> float:
+        odds = np.log(score / (1 - score))
+        return float(1 / (1 + np.exp(-odds / 2.0)))
+
+    values = shown(first)
+    assert values
+    for measurements in values:
+        expected = probable(measurements["Confidence"])
+        assert measurements["Probability"] == pytest.approx(expected, abs=2e-6)
+    assert run("push", project, "--include-test", "-q") == 0
+    assert pushed(first)
+    for obj in pushed(first):
+        expected = probable(obj.measurements["Confidence"])
+        assert obj.measurements["Probability"] == pytest.approx(expected, abs=2e-6)
+    # The run keeps how its scores were read: evaluating in between makes no second push different.
+    point.write_text(json.dumps({**stored, "calibration": None}), "utf-8")
+    data = project / "data"
+    before = {p: p.read_bytes() for p in data.rglob("*.qpdata")}
+    assert run("push", project, "--include-test", "-q") == 0
+    assert {p: p.read_bytes() for p in data.rglob("*.qpdata")} == before
+    # Weights without a calibration say nothing about probabilities.
+    second = detected(capsys, project, "--include-test")
+    assert [m["Confidence"] for m in shown(second)] == [m["Confidence"] for m in values]
+    assert not any("Probability" in m for m in shown(second))
+    assert run("push", project, "--include-test", "-q") == 0
+    assert pushed(second)
+    assert not any("Probability" in o.measurements for o in pushed(second))
+    point.write_text("[]", "utf-8")
+    assert run("detect", project, "--include-test") == 3
+    assert "Run 'glombridge evaluate' again" in capsys.readouterr().err
+
+
 def test_events_and_profile(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     capsys.readouterr()
     assert run("detect", project, "--include-test", "--json") == 0

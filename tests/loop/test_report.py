@@ -4,66 +4,23 @@ from __future__ import annotations
 
 import json
 import re
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
 from chromium import browse
 from PIL import Image
+from report_page import assert_numbers, assert_shown, parsed
 
 from glombridge.cli import main
 from glombridge.demo.run import DemoResult
-from glombridge.report.page import FIGURES, PAPER, fixed, resolve
+from glombridge.report.page import FIGURES, PAPER, fixed
 from glombridge.report.thumbnails import thumbnail
 from glombridge.slides.reader import Slide
 from glombridge.steps.evaluate import evaluate
 from glombridge.steps.evaluate_rounds import evaluate_rounds
 from glombridge.steps.project import Project
 from glombridge.steps.report import report
-
-PLOTS = {
-    "Precision over recall",
-    "Precision over confidence",
-    "Recall over confidence",
-    "F1 over confidence",
-    "Recall over false objects per slide (FROC)",
-    "reliability Validation slides",
-    "reliability Test slides",
-    "review",
-    "growth 1",
-    "growth 2",
-    "training 1",
-}
-
-
-class Numbers(HTMLParser):
-    """What stands in every element that says which number of the JSON it shows."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.shown: list[tuple[str, str]] = []
-        self._pointer: str | None = None
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-        self._pointer = dict(attrs).get("data-figure")
-        if self._pointer is not None:
-            self.shown.append((self._pointer, ""))
-
-    def handle_data(self, data: str) -> None:
-        if self._pointer is not None:
-            self.shown[-1] = (self._pointer, self.shown[-1][1] + data)
-
-    def handle_endtag(self, tag: str) -> None:
-        self._pointer = None
-
-
-def parsed(page: Path) -> Numbers:
-    parser = Numbers()
-    parser.feed(page.read_text("utf-8"))
-    return parser
 
 
 @pytest.fixture(scope="session")
@@ -76,13 +33,6 @@ def page(walked: DemoResult) -> Path:
 @pytest.fixture(scope="session")
 def evaluation(walked: DemoResult) -> Any:
     return json.loads((walked.round.train.run / "evaluation.json").read_text("utf-8"))
-
-
-def assert_numbers(shown: list[tuple[str, str]], evaluation: Any) -> None:
-    assert len(shown) > 100
-    for pointer, text in shown:
-        value = resolve(evaluation, pointer)
-        assert text in (fixed(value, 3), fixed(value, 2)), pointer
 
 
 def test_its_numbers_are_those_of_the_json(page: Path, evaluation: Any) -> None:
@@ -208,40 +158,10 @@ def test_a_thumbnail_shows_the_place(data: Path) -> None:
     assert len(image.getcolors(1 << 24) or []) > 1000
 
 
-PROBE = """
-const probe = () => ({
-  width: document.documentElement.clientWidth,
-  scroll: document.documentElement.scrollWidth,
-  plots: [...document.querySelectorAll('figure[data-plot]')].map((f) => {
-    const svg = f.querySelector('svg'), box = svg.getBoundingClientRect();
-    return [f.dataset.plot, box.width, box.height, svg.querySelectorAll('path').length]; }),
-  pictures: [...document.images].map((i) => i.naturalWidth),
-  figures: [...document.querySelectorAll('[data-figure]')].map(
-    (f) => [f.dataset.figure, f.textContent]),
-  fetched: performance.getEntriesByType('resource').map((e) => e.name)
-    .filter((n) => !n.startsWith('data:')),
-  clipped: [...document.querySelectorAll('td, th')].filter(
-    (c) => c.offsetParent && c.getBoundingClientRect().width < 24 && c.textContent.length > 4).length,
-});
-for (const i of document.images) i.loading = 'eager';
-"""
-
-
 @pytest.mark.chromium
 @pytest.mark.parametrize("width", [1920, 1366], ids=["desktop", "laptop"])
 def test_in_a_browser(page: Path, evaluation: Any, width: int) -> None:
-    seen = browse(page, PROBE, width=width)
-    assert seen["scroll"] <= seen["width"], "nothing sticks out at the side"
-    assert seen["clipped"] == 0, "no column is squeezed to single letters"
-    drawn = {name: (w, h, paths) for name, w, h, paths in seen["plots"]}
-    assert set(drawn) >= PLOTS
-    for name, (w, h, paths) in drawn.items():
-        assert w > 300, name
-        assert h > 200, name
-        assert paths > 5, name
-    assert seen["pictures"] == [200] * len(evaluation["faults"])
-    assert seen["fetched"] == []
-    assert_numbers([(p, t) for p, t in seen["figures"]], evaluation)
+    assert_shown(page, evaluation, width=width)
 
 
 @pytest.mark.chromium

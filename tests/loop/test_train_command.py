@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 
 from glombridge.cli import main
+from glombridge.training import RunFolder
+from glombridge.training.checkpoint import load_state
 from glombridge.training.trust import trusted
 
 
@@ -32,14 +34,7 @@ def run_json(capsys: pytest.CaptureFixture[str], *arguments: object) -> Any:
 def test_a_killed_training_is_resumed(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     runs = project / "glombridge" / "runs"
     work = runs / "train-002" / "work"
-    command = [sys.executable, "-m", "glombridge", "train", str(project), "--epochs", "200", "-q"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE) as process:
-        deadline = time.monotonic() + 300
-        while not (work / "state.pt").is_file():
-            assert process.poll() is None, process.stderr.read() if process.stderr else ""
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
-        os.kill(process.pid, signal.SIGKILL)
+    kill_in_training(work, "train", str(project), "--epochs", "200")
     # Twenty times as long as it needs: nobody waits for that. What was asked for is in the plan.
     plan = json.loads((work / "plan.json").read_text())
     assert plan["options"]["epochs"] == 200
@@ -47,7 +42,26 @@ def test_a_killed_training_is_resumed(project: Path, capsys: pytest.CaptureFixtu
     (work / "plan.json").write_text(json.dumps(plan))
     capsys.readouterr()
     assert run("status", project, "--json") == 0
-    assert json.loads(capsys.readouterr().out)["newest"]["train"] == "train-001"
+    status = json.loads(capsys.readouterr().out)
+    assert status["newest"]["train"] == "train-001"
+    state = load_state(work)
+    assert state is not None
+    done = status["unfinished"]["epochs_done"]
+    # The state is written first; a kill between the two leaves the number one behind.
+    assert state["epoch"] <= done <= state["epoch"] + 1
+    del state
+    assert status["unfinished"] == {
+        "run": "train-002",
+        "epochs_done": done,
+        "epochs": 6,
+        "is_running": False,
+    }
+    assert status["next"] == f"glombridge train {project} --resume"
+    assert run("status", project) == 0
+    assert f"training train-002 was interrupted after epoch {done} of 6" in words(capsys)
+    with RunFolder(runs / "train-002").continued():
+        assert run("status", project) == 0
+        assert f"train-002 is running: {done} of at most 6 epochs" in words(capsys)
     result = run_json(capsys, "train", project, "--resume")
     assert (result["run"], result["epochs"] >= 1) == ("train-002", True)
     manifest = json.loads((runs / "train-002" / "manifest.json").read_text())
@@ -58,6 +72,56 @@ def test_a_killed_training_is_resumed(project: Path, capsys: pytest.CaptureFixtu
     assert (event["event"], event["run"], event["resumed"]) == ("train", "train-002", True)
     assert run("train", project, "--resume") == 3
     assert "no training that was interrupted" in capsys.readouterr().err
+    assert run("status", project) == 0
+    assert "interrupted" not in words(capsys)
+
+
+def kill_in_training(work: Path, *arguments: str) -> None:
+    """Run a command and kill it when the first epoch of its training has been saved."""
+    command = [sys.executable, "-m", "glombridge", *arguments, "-q"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE) as process:
+        deadline = time.monotonic() + 300
+        while not (work / "progress.json").is_file():
+            assert process.poll() is None, process.stderr.read() if process.stderr else ""
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        os.kill(process.pid, signal.SIGKILL)
+
+
+def words(capsys: pytest.CaptureFixture[str]) -> str:
+    """What was printed, without the breaks of lines that a narrow terminal makes."""
+    return " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="kills by a POSIX signal")
+def test_a_killed_round_goes_on_with_its_training(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = project / "glombridge" / "runs"
+    kill_in_training(runs / "train-002" / "work", "round", str(project))
+    result = run_json(capsys, "round", project)
+    assert result["train"]["run"] == "train-002"
+    resumed = json.loads((runs / "train-002" / "manifest.json").read_text())
+    assert resumed["resumed_after_epoch"] >= 1
+    # What nothing had happened to gives the same.
+    whole = run_json(capsys, "train", project)
+    assert whole["sha256"] == result["train"]["weights_sha256"]
+    # Asked for something else, it does not go on with what was asked for before.
+    kill_in_training(runs / "train-004" / "work", "round", str(project))
+    settings = project / "glombridge" / "glombridge.toml"
+    text = settings.read_text("utf-8")
+    assert text.count("epochs = 40") == 1
+    settings.write_text(text.replace("epochs = 40", "epochs = 2"), "utf-8")
+    capsys.readouterr()
+    assert run("round", project) == 0
+    assert "training train-004 was interrupted, but options changed since" in " ".join(
+        capsys.readouterr().err.split()
+    )
+    anew = json.loads((runs / "train-005" / "manifest.json").read_text())
+    assert (anew["epochs"], anew["resumed_after_epoch"]) == (2, None)
+    status = run_json(capsys, "status", project)
+    assert status["unfinished"]["run"] == "train-004"
+    assert "--resume" not in status["next"], "a later one is finished"
 
 
 def test_the_next_round_goes_on_from_the_last(

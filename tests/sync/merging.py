@@ -52,6 +52,7 @@ def run_of(
         np.array([f.class_index for f in found], np.int64),
         0.5,
         "slide",
+        probability=np.array([f.score**1.3 for f in found], float),
     )
     source = Source(run, "abc", layer)
     return Ours(layer, as_objects(wanted, source, settings, kind=kind), scanned), source

@@ -78,6 +78,32 @@ def test_a_second_identical_push_changes_no_byte(project: SmallProject) -> None:
     assert second.count("kept") == 3
 
 
+@pytest.mark.parametrize(
+    "kind", [ObjectKind.ANNOTATION, ObjectKind.DETECTION], ids=lambda k: k.value
+)
+def test_a_probability_is_pushed_once_and_known_again(
+    project: SmallProject, kind: ObjectKind
+) -> None:
+    # 32-bit files cannot hold it exactly.
+    sure = replace(proposals(project.first, BOX), probability=np.array([0.123456]))
+    run_push(project, sure, objects=kind)
+    (obj,) = project.objects(project.first).values()
+    assert obj.measurements["Probability"] == pytest.approx(0.123456, abs=1e-7)
+    before = project.bytes_of_everything()
+    again = run_push(project, sure, objects=kind)
+    assert project.bytes_of_everything() == before
+    assert again.count("kept") == 1
+    # Another reading of the same score is a change of the proposal, not a human's.
+    changed = run_push(
+        project, replace(sure, probability=np.array([0.2])), run="detect-002", objects=kind
+    )
+    assert changed.count("update") == 1
+    unknown = run_push(project, proposals(project.first, BOX), run="detect-003", objects=kind)
+    assert unknown.count("update") == 1
+    (obj,) = project.objects(project.first).values()
+    assert "Probability" not in obj.measurements
+
+
 def test_a_dry_run_writes_nothing_at_all(project: SmallProject) -> None:
     before = project.bytes_of_everything()
     result = run_push(project, proposals(project.first, BOX), dry_run=True)

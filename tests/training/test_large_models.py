@@ -41,7 +41,9 @@ def test_builds_trains_and_detects(tmp_path: Path, model: str, millions: int) ->
     curves = list(csv.DictReader((result.run / "results.csv").read_text().splitlines()))
     losses = [float(v) for k, v in curves[0].items() if k.startswith("train/")]
     assert all(0 < loss < 100 for loss in losses)
-    detector = Detector(result.weights, cache=tmp_path / "cache", device="cpu", threads=2)
+    detector = Detector(
+        result.weights, cache=tmp_path / "cache", runs=runs, device="cpu", threads=2
+    )
     assert detector.class_names == ("Glomerulus",)
     tiles = np.stack(
         [cv2.imread(str(p))[..., ::-1] for p in sorted((data / "images" / "val").iterdir())]

@@ -123,12 +123,69 @@ def test_out_of_gpu_memory_names_the_batch_to_try(
         raise torch.OutOfMemoryError(msg)
 
     monkeypatch.setattr(DetectionTrainer, "preprocess_batch", full)
-    with pytest.raises(MachineError, match=r"out of memory on cpu with batch 4\. Try --batch 2"):
+    with pytest.raises(MachineError, match=r"out of memory on cpu with batch 4\. Try --batch 2\."):
         train(base / "data", tmp_path / "run", OPTIONS, cache=base / "cache")
     options = replace(OPTIONS, batch=1)
     with pytest.raises(MachineError, match="with a single tile"):
         train(base / "data", tmp_path / "run", options, cache=base / "cache")
     assert not list(tmp_path.rglob("*.pt"))
+
+
+@pytest.mark.parametrize(
+    ("text", "where", "epoch"),
+    [
+        pytest.param("CUDA out of memory.", "DetectionTrainer.preprocess_batch", 1, id="later"),
+        pytest.param(
+            "CUDNN_STATUS_INTERNAL_ERROR", "DetectionTrainer.preprocess_batch", 1, id="libraries"
+        ),
+        pytest.param("CUDA out of memory.", "DetectionTrainer.validate", 0, id="validation"),
+    ],
+)
+def test_memory_that_runs_out_at_any_time_names_the_batch_that_was_measured(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, where: str, epoch: int
+) -> None:
+    from ultralytics.models.yolo.detect import DetectionTrainer
+
+    from glombridge.training import arguments
+
+    # As on a GPU: ultralytics measures the batch. On a CPU its answer is its default, 16.
+    monkeypatch.setattr(arguments, "CPU_BATCH", -1)
+    name = where.partition(".")[2]
+    original = getattr(DetectionTrainer, name)
+
+    def full(self: Any, *given: Any) -> Any:
+        if self.epoch == epoch:
+            raise torch.cuda.OutOfMemoryError(text)
+        return original(self, *given)
+
+    monkeypatch.setattr(DetectionTrainer, name, full)
+    options = replace(OPTIONS, batch=None)
+    with pytest.raises(MachineError, match=r"out of memory on cpu with batch 16\. Try --batch 8\."):
+        train(base / "data", tmp_path / "run", options, cache=base / "cache")
+
+
+def test_the_batch_that_was_measured_is_kept(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ultralytics.engine.trainer import BaseTrainer
+
+    from glombridge.training import arguments
+
+    monkeypatch.setattr(arguments, "CPU_BATCH", -1)
+    options = replace(OPTIONS, batch=None, epochs=1)
+    result = train(base / "data", tmp_path / "run", options, cache=base / "cache")
+    assert manifest_of(result)["arguments"]["batch"] == 16
+    given = replace(options, batch=16)
+    same = train(base / "data", tmp_path / "given", given, cache=base / "cache")
+    assert same.sha256 == result.sha256, "a step at each batch, whoever chose it"
+
+    def none_fits(self: Any, *_: Any, **__: Any) -> int:
+        msg = "AutoBatch: no usable batch size found while profiling batch=[1, 2, 4]."
+        raise RuntimeError(msg)
+
+    monkeypatch.setattr(BaseTrainer, "auto_batch", none_fits)
+    with pytest.raises(MachineError, match="out of memory on cpu with a single tile"):
+        train(base / "data", tmp_path / "none", options, cache=base / "cache")
 
 
 def test_a_loss_that_is_no_number_ends_the_training(

@@ -120,6 +120,16 @@ def test_a_program_in_weights_does_not_run(tmp_path: Path) -> None:
     assert mark.exists(), "the pickle is harmless, so this test shows nothing"
 
 
+def test_runs_that_happen_to_lie_beside_the_cache_vouch_for_nothing(tmp_path: Path) -> None:
+    file = weights(tmp_path)
+    made_by_run(tmp_path / "runs", sha256_of(file))
+    with pytest.raises(ProtectedError, match="belongs to no project"):
+        Detector(file, cache=tmp_path / "cache", device="cpu")
+    # Named as the project's runs they do; what is in the file is another matter.
+    with pytest.raises(InputError, match="cannot be loaded"):
+        Detector(file, cache=tmp_path / "cache", runs=tmp_path / "runs", device="cpu")
+
+
 @pytest.mark.parametrize("command", ["train", "detect", "evaluate"])
 def test_the_command_line_records_trust(tmp_path: Path, command: str) -> None:
     file = weights(tmp_path)

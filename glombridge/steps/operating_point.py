@@ -1,0 +1,59 @@
+"""What an evaluation stored beside the weights: the confidence to work at, and how to read scores."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import DamagedFileError
+from ..evaluation.calibration import Calibration
+from ..ledger.manifest import write_json
+
+FILE = "operating_point.json"
+
+
+@dataclass(frozen=True)
+class StoredPoint:
+    """What is used of it when slides are detected on.
+
+    Attributes:
+        confidence: chosen on the validation slides.
+        target: what it was chosen for, in words.
+        calibration: from scores to probabilities; ``None`` where the validation slides could not
+            tell, as all detections there were true or all false.
+    """
+
+    confidence: float
+    target: str
+    calibration: Calibration | None
+
+
+def store_point(run: Path, told: Mapping[str, Any]) -> None:
+    """Keep what an evaluation says of the operating point beside the weights of a run."""
+    write_json(run / FILE, told)
+
+
+def stored_point(weights: Path) -> StoredPoint | None:
+    """What the newest evaluation of weights chose; ``None`` if they have not been evaluated.
+
+    Raises:
+        DamagedFileError: the file is there and says something else.
+    """
+    path = weights.parent.parent / FILE
+    if not path.is_file():
+        return None
+    try:
+        told = json.loads(path.read_text(encoding="utf-8"))
+        # Of evaluations from before there was one, nothing is known.
+        calibration = told.get("calibration")
+        return StoredPoint(
+            float(told["confidence"]),
+            str(told["target"]),
+            None if calibration is None else Calibration.from_dict(calibration),
+        )
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        msg = f"{path} is not what an evaluation wrote: {error!r}. Run 'glombridge evaluate' again."
+        raise DamagedFileError(msg) from error
