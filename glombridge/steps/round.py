@@ -77,14 +77,14 @@ def walk_round(
 ) -> RoundResult:
     """Pull, tile, train, evaluate, detect, push and queue, once.
 
+    A round that was interrupted while it trained goes on with that training, if nothing of it has changed.
+
     Args:
         project: the project.
         options: of the training; by default what the settings say.
         device: to evaluate and detect on, as torch names it; ``None`` = a GPU where there is one.
         while_qupath_runs: the project is not open in the QuPath that runs.
         reporter: for progress.
-
-    A round that was interrupted while it trained goes on with that training, if nothing of it has changed.
 
     Raises:
         GlombridgeError: whatever step fails; what the steps before it made stays.
