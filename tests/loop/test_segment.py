@@ -12,9 +12,8 @@ import numpy as np
 import pytest
 import shapely
 from test_detect import contents, detected, run
-from tiny import TINY_STUDY, tiny_settings
 
-from glombridge.demo.run import DemoResult, run_demo
+from glombridge.demo.run import QUICK_STUDY, DemoResult, quick_settings, run_demo
 from glombridge.detection.detector import Detector
 from glombridge.detection.raw import SlideDetections
 from glombridge.geojson_codec import load_objects
@@ -255,14 +254,14 @@ def test_boxes_and_outlines_are_not_mixed_up(
 
 @pytest.fixture(scope="module")
 def tiny_demo(tmp_path_factory: pytest.TempPathFactory) -> DemoResult:
-    settings = tiny_settings(5)
+    settings = quick_settings(5)
     changes = {
         "tiles": settings.tiles.model_copy(update={"task": "segment"}),
         "train": settings.train.model_copy(update={"epochs": 20, "batch": 2}),
     }
     folder = tmp_path_factory.mktemp("tiny") / "demo"
     return run_demo(
-        folder, seed=5, options=TINY_STUDY, settings=settings.model_copy(update=changes)
+        folder, seed=5, options=QUICK_STUDY, settings=settings.model_copy(update=changes)
     )
 
 
