@@ -13,12 +13,20 @@ from .geojson_codec import dump_geojson, dump_objects, load_objects, write_geojs
 from .objects import Color, ObjectKind, Outline, OutlineKind, PathClass, Plane, SlideObject
 from .progress import Reporter
 from .qupath import HierarchyEdit, ImageEntry, NativeStore, PaquoStore, ProjectStore, open_store
+from .review.decisions import Reader, Rules, accept, grading_done, reject, set_lesion, ungrade
+from .review.queue_writing import QueueResult
+from .review.session import write_decisions
+from .schemes import Scheme, load_scheme
 from .settings import Settings, load_settings, render_settings
+from .steps.agree import AdjudicateResult, AgreeResult, adjudicate, agree
+from .steps.copy import CopyResult, copy
 from .steps.detect import DetectOptions, DetectResult, detect, detect_files
 from .steps.doctor import DoctorResult, doctor
 from .steps.evaluate import EvaluateResult, evaluate
 from .steps.evaluate_rounds import RoundsResult, evaluate_rounds
-from .steps.history import HistoryResult, history
+from .steps.grades import grades, write_case_items_template
+from .steps.grades_result import GradesResult, write_tables
+from .steps.history import HistoryResult, history, times
 from .steps.init import InitResult, init
 from .steps.layers import Comparison, LayerRow, compare, layers
 from .steps.lint import LintResult, lint
@@ -27,6 +35,7 @@ from .steps.project import Project
 from .steps.pull import pull
 from .steps.push import push, withdraw
 from .steps.push_errors import push_errors
+from .steps.queue import queue
 from .steps.report import ReportResult, report
 from .steps.round import RoundResult, walk_round
 from .steps.status import StatusResult, status
@@ -69,6 +78,30 @@ __all__ = [  # noqa: RUF022
     "push",
     "withdraw",
     "push_errors",
+    # Reviewing and grading
+    "queue",
+    "QueueResult",
+    "Scheme",
+    "load_scheme",
+    "grades",
+    "GradesResult",
+    "write_tables",
+    "write_case_items_template",
+    "Reader",
+    "Rules",
+    "accept",
+    "reject",
+    "set_lesion",
+    "grading_done",
+    "ungrade",
+    "write_decisions",
+    "copy",
+    "CopyResult",
+    "agree",
+    "AgreeResult",
+    "adjudicate",
+    "AdjudicateResult",
+    "times",
     # What was done, and taking it back
     "history",
     "HistoryResult",

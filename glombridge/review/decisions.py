@@ -96,7 +96,13 @@ class Rules:
 
 
 def accept(obj: SlideObject, reader: Reader, rules: Rules) -> SlideObject:
-    """It is one: ``Glomerulus: Proposed`` becomes ``Glomerulus``; a class that says so already stays."""
+    """It is one: ``Glomerulus: Proposed`` becomes ``Glomerulus``; a class that says so already stays.
+
+    Args:
+        obj: as it is, its outline in QuPath px; it is not changed.
+        reader: who decides, when, and how long it took.
+        rules: of the project; see :meth:`Rules.of`.
+    """
     path_class = obj.path_class
     if path_class is None or path_class.names[-1] == PROPOSED or _base(path_class, rules) is None:
         path_class = _base_or_first(path_class, rules)
@@ -104,7 +110,13 @@ def accept(obj: SlideObject, reader: Reader, rules: Rules) -> SlideObject:
 
 
 def reject(obj: SlideObject, reader: Reader, rules: Rules) -> SlideObject:
-    """It is none: the class for that, and nothing is said of lesions any more."""
+    """It is none: the class for that, and nothing is said of lesions any more.
+
+    Args:
+        obj: as it is, its outline in QuPath px; it is not changed.
+        reader: who decides, when, and how long it took.
+        rules: of the project; see :meth:`Rules.of`.
+    """
     path_class = PathClass.parse(rules.rejected)
     return _decided(obj, reader, path_class, *_without_grades(obj))
 
@@ -115,6 +127,13 @@ def set_lesion(
     """A lesion is there, in this grade, or is not (0). It says that the object is a glomerulus, too.
 
     What the lesion excludes is not there then. A lesion that only the class names is kept as measured.
+
+    Args:
+        obj: as it is, its outline in QuPath px; it is not changed.
+        lesion: its name in the scheme.
+        value: 0 = absent, 1 = present, or a grade up to the lesion's ``max``.
+        reader: who decides, when, and how long it took.
+        rules: of the project; see :meth:`Rules.of`.
 
     Raises:
         InputError: no scheme, no such lesion in it, or a grade outside its range.
@@ -140,6 +159,11 @@ def set_lesion(
 def grading_done(obj: SlideObject, reader: Reader, rules: Rules) -> SlideObject:
     """Every lesion of the scheme was looked for: those nobody has said anything of are not there.
 
+    Args:
+        obj: as it is, its outline in QuPath px; it is not changed.
+        reader: who decides, when, and how long it took.
+        rules: of the project; see :meth:`Rules.of`.
+
     Raises:
         InputError: no scheme.
     """
@@ -151,7 +175,13 @@ def grading_done(obj: SlideObject, reader: Reader, rules: Rules) -> SlideObject:
 
 
 def ungrade(obj: SlideObject, reader: Reader, rules: Rules) -> SlideObject:
-    """It is a glomerulus of which nothing is said."""
+    """It is a glomerulus of which nothing is said.
+
+    Args:
+        obj: as it is, its outline in QuPath px; it is not changed.
+        reader: who decides, when, and how long it took.
+        rules: of the project; see :meth:`Rules.of`.
+    """
     path_class = _base_or_first(obj.path_class, rules)
     return _decided(obj, reader, path_class, *_without_grades(obj))
 

@@ -90,6 +90,9 @@ def shipped_scheme(name: str) -> Scheme:
 def load_scheme(path: Path) -> Scheme:
     """Read and check a scheme file.
 
+    Args:
+        path: of the TOML file.
+
     Raises:
         InputError: it cannot be read, or something in it cannot be; the message names the file and
             every key that is wrong.

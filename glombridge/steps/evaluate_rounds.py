@@ -87,6 +87,7 @@ def evaluate_rounds(
     Args:
         project: the project.
         device: as torch names it; ``None`` = a GPU where there is one.
+        cluster: where slides are looked at: ``local`` or the address of a Dask scheduler.
         reporter: for progress.
 
     Raises:

@@ -85,6 +85,11 @@ def grades(
 def write_case_items_template(project: Project, path: Path, *, scheme: str | None = None) -> int:
     """Write a table of case items to be filled in, a row per patient.
 
+    Args:
+        project: the project.
+        path: of the table, a CSV file that must not be there yet.
+        scheme: name or file; by default that of the settings.
+
     Returns:
         The number of patients.
 

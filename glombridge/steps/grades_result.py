@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..errors import MachineError
 from ..qupath.saving import atomic_write
 from ..qupath.store import ImageEntry
 from ..review.counting import Choice, Counting
@@ -152,7 +153,15 @@ def _glomerulus_rows(slide: SlideGrades, scheme: Scheme) -> list[dict[str, Cell]
 
 
 def write_tables(result: GradesResult, folder: Path) -> tuple[Path, ...]:
-    """The tables and the JSON, each complete or as it was."""
+    """The tables and the JSON, each complete or as it was.
+
+    Args:
+        result: of :func:`glombridge.steps.grades.grades`.
+        folder: made where it is not there.
+
+    Raises:
+        MachineError: disk full, no permission.
+    """
     scheme = result.scheme
     slide_rows: list[dict[str, Cell]] = [
         {
@@ -191,7 +200,11 @@ def write_tables(result: GradesResult, folder: Path) -> tuple[Path, ...]:
         "grades_glomeruli.csv": csv_text(glomerulus_rows, glomerulus_columns(scheme), scheme),
         "grades.json": json.dumps(result.as_dict(), indent=2, ensure_ascii=False) + "\n",
     }
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        msg = f"cannot make the folder {folder}: {error.strerror or error}"
+        raise MachineError(msg) from error
     for name, text in texts.items():
         atomic_write(folder / name, text.encode())
     return tuple(folder / name for name in texts)

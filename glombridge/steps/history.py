@@ -80,6 +80,9 @@ def history(
 def times(project: Project) -> list[ReviewTime]:
     """Seconds per glomerulus, by reader and round, as of the last pull or push.
 
+    Args:
+        project: the project.
+
     Raises:
         DamagedFileError: the history cannot be read.
     """
