@@ -441,7 +441,7 @@ def _pushed(steps: list[tuple[Any, ...]]) -> PushedObject:
             told = json.loads(record)
             if not is_there:
                 write, is_new = step[2], not versions
-            versions.append(version_of(told["object"], told["shared"]))
+            versions.append(version_of(told["object"], told["shared"], step[2]))
             # A write that is of no run, like a queue's, leaves an object with the run it came from.
             last = step if step[3] is not None else last
         is_there = state.is_there

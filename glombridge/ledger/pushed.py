@@ -27,10 +27,12 @@ class Version:
         object: as pushed.
         in_full: whether measurements and metadata are on record too; pushes of the first format
             recorded only the outline and the class.
+        write: that gave it this form.
     """
 
     object: SlideObject
     in_full: bool = True
+    write: str = ""
 
 
 UNKNOWN = "unknown"
@@ -175,7 +177,7 @@ def hash_of(record: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def version_of(record: Mapping[str, Any], shared: Mapping[str, str]) -> Version:
+def version_of(record: Mapping[str, Any], shared: Mapping[str, str], write: str = "") -> Version:
     """The object of a record, with the metadata shared by its write."""
     if "outline" in record:
         told = record["outline"]
@@ -193,4 +195,4 @@ def version_of(record: Mapping[str, Any], shared: Mapping[str, str]) -> Version:
         measurements=record["measurements"] if in_full else {CONFIDENCE: record["score"]},
         metadata=record.get("metadata", shared),
     )
-    return Version(obj, in_full)
+    return Version(obj, in_full, write)

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any
 from uuid import UUID
 
-from ..ledger.pushed import UNKNOWN, Drawing, Judgement, PushedObject
+from ..ledger.pushed import UNKNOWN, Drawing, Judgement, PushedObject, Version
 from ..ledger.states import State
 from ..objects import ObjectKind, PathClass, SlideObject
 from ..provenance import ERROR_CLASSES, PROPOSED
 from ..settings import Settings
-from .comparison import is_untouched, same_place
+from .comparison import is_untouched, same_place, says_the_same
 from .judgements import judgement_of
 
 FEW = 3
@@ -229,13 +229,16 @@ def _find_lost(seen: dict[UUID, Seen]) -> None:
     """Tell a push that vanished as a whole from objects that were deleted.
 
     A QuPath that had the image open before the push saves what it knows, and that is none of the
-    push's new objects. If one of these is still there, QuPath had read the push, and what is
-    missing was deleted.
+    push's new objects, and all others in the forms they had before. If anything there could only
+    come from the push, or from a later one, QuPath had read it, and what is missing was deleted.
     """
     of_write: dict[str, list[Seen]] = defaultdict(list)
     for s in seen.values():
         of_write[s.base.write].append(s)
-    for pushed in of_write.values():
+    was_read = max((number for s in seen.values() for number in _writes_shown_by(s)), default=-1)
+    for write, pushed in of_write.items():
+        if _number(write) <= was_read:
+            continue
         there = [s for s in pushed if s.base.state.is_there]
         gone = [s for s in there if s.now is None]
         telling = [s for s in there if s.base.is_new_in_write] or there
@@ -245,6 +248,28 @@ def _find_lost(seen: dict[UUID, Seen]) -> None:
         for s in gone:
             if len(telling) >= FEW or not (was_reviewed or s.base.losses):
                 seen[s.base.id] = replace(s, state=State.LOST)
+
+
+def _writes_shown_by(s: Seen) -> Iterator[int]:
+    """Numbers of the writes that whoever saved this object had read."""
+    if s.now is None:
+        return
+    if s.base.is_new_in_write:
+        yield _number(s.base.write)
+    earlier: list[Version] = []
+    for version in s.base.versions:
+        # A form that an earlier write gave as well shows nothing of this one.
+        if says_the_same(version, s.now) and not any(
+            says_the_same(old, version.object) for old in earlier
+        ):
+            yield _number(version.write)
+        earlier.append(version)
+
+
+def _number(write: str) -> int:
+    """Writes are numbered; -1 for what is none."""
+    digits = write.rpartition("-")[2]
+    return int(digits) if digits.isdecimal() else -1
 
 
 def _decision(s: Seen) -> Decision | None:

@@ -98,7 +98,7 @@ class Image:
             appears = known is None or not known.state.is_there
             self.base[obj.id] = PushedObject(
                 obj.id,
-                (*(known.versions if known else ()), Version(obj)),
+                (*(known.versions if known else ()), Version(obj, write=write)),
                 source.layer,
                 source.run,
                 source.model,
@@ -111,6 +111,7 @@ class Image:
 
     def queue(self) -> None:
         """Write a place in the queue onto every untouched proposal, as a new form of it."""
+        self.writes += 1
         seen = self.look().seen
         free = [i for i in sorted(self.theirs) if i in seen and seen[i].untouched]
         for place, i in enumerate(free, start=1):
@@ -119,7 +120,8 @@ class Image:
             )
             known = self.base[i]
             self.theirs[i] = ranked
-            self.base[i] = replace(known, versions=(*known.versions, Version(ranked)))
+            version = Version(ranked, write=f"write-{self.writes:03d}")
+            self.base[i] = replace(known, versions=(*known.versions, version))
 
     def draw(self, class_name: str | None, box: Box) -> SlideObject:
         obj = SlideObject(
