@@ -17,9 +17,11 @@ from glombridge.errors import ProtectedError
 from glombridge.ledger import Ledger, State, running_qupath
 from glombridge.steps.pull import pull
 from glombridge.steps.push import withdraw
+from glombridge.steps.queue import queue
 from glombridge.steps.undo import undo
 
 IMAGES = (1, 2, 3)
+DEEDS = ("stale save", "undo", "withdraw", "draw", "queue")
 
 
 @pytest.fixture(autouse=True)
@@ -33,7 +35,8 @@ class Soak:
     def __init__(self, folder: Path, seed: int) -> None:
         self.random = random.Random(seed)
         self.reviewer = Reviewer(made_project(folder), {})
-        self.done = dict.fromkeys(("push", "stale save", "undo", "withdraw", "draw"), 0)
+        self.done = dict.fromkeys(("push", *DEEDS), 0)
+        self.next: list[str] = []
 
     def round(self, n: int) -> None:
         run = f"detect-{n:03d}"
@@ -41,7 +44,9 @@ class Soak:
         reviewer.models[run] = Model(n, r.uniform(0.02, 0.5), r.uniform(0, 12), r.randint(3, 6))
         images = tuple(sorted(r.sample(IMAGES, r.randint(1, 3))))
         layer = r.choice(["main", "main", "main", "other"])
-        deed = r.choice(["review", "review", "stale save", "undo", "withdraw", "draw"])
+        # In random order, but each before any comes again.
+        self.next = self.next or r.sample(DEEDS, len(DEEDS))
+        deed = self.next.pop()
         before = {i: reviewer.project.store.data_file(i) for i in images}
         opened = {i: p.read_bytes() for i, p in before.items() if p.is_file()}
         pushed = reviewer.push(run, layer=layer, images=images)
@@ -57,6 +62,9 @@ class Soak:
             self._undo()
         elif deed == "withdraw" and pushed.write is not None:
             withdraw(reviewer.project, run=run, layer=layer)
+            self.done[deed] += 1
+        elif deed == "queue":
+            queue(reviewer.project, strategy="random", seed=n)
             self.done[deed] += 1
         elif deed == "draw":
             self._draw(r.choice(IMAGES), n)
