@@ -12,7 +12,6 @@ from groovy_in_qupath import SCRIPTS, needs_groovy, run_job
 
 from glombridge.qupath import NativeStore, find_installation, version_numbers
 
-
 HERE = Path(__file__).parent
 TABLE = json.loads((HERE / "decision_cases.json").read_text("utf-8"))
 
@@ -44,7 +43,9 @@ def decided(tmp_path_factory: pytest.TempPathFactory) -> tuple[NativeStore, dict
 
 @pytest.mark.qupath
 @needs_groovy
-@pytest.mark.parametrize("number", range(len(TABLE["cases"])), ids=[c["id"] for c in TABLE["cases"]])
+@pytest.mark.parametrize(
+    "number", range(len(TABLE["cases"])), ids=[c["id"] for c in TABLE["cases"]]
+)
 def test_a_decision_leaves_what_the_table_says(
     decided: tuple[NativeStore, dict[str, Any]], number: int
 ) -> None:
