@@ -90,7 +90,7 @@ class ObjectFields {
 /** Metadata of an image in a project: 0.6 made it a map, which the old methods still reach. */
 class Images {
 
-    static void mark(Object entry, String reader, boolean searched) {
+    static void mark(Object project, Object entry, String reader, boolean searched) {
         Decisions.checkReader(reader)
         if (searched) {
             entry.putMetadataValue(Names.SEARCHED, 'true')
@@ -99,6 +99,7 @@ class Images {
         } else {
             [Names.SEARCHED, Names.SEARCHED_BY, Names.SEARCHED_AT].each { entry.removeMetadataValue(it) }
         }
+        project.syncChanges()
     }
 
     static boolean isSearched(Object entry) {
@@ -121,7 +122,7 @@ class Images {
      *              opened it, so a save would overwrite what a push has written since.
      * @return the new stamp
      */
-    static String save(Object project, Object entry, Object imageData, String opened) {
+    static String save(Object entry, Object imageData, String opened) {
         if (stamp(entry) != opened) {
             throw new IllegalStateException("The data of image '${entry.getImageName()}' was changed on disk by " +
                 'something else since it was opened here, for example by a push of glombridge. It was not saved, so ' +
@@ -129,8 +130,34 @@ class Images {
                 'save must then be decided again.')
         }
         entry.saveImageData(imageData)
-        project.syncChanges()
         return stamp(entry)
+    }
+
+}
+
+/** Tells whether the file of an open image was changed by something else than this QuPath. */
+class Watch {
+
+    private String opened
+    private boolean wasChanged
+
+    Watch(String opened) {
+        this.opened = opened
+    }
+
+    /** To be asked every second or so, and before each save. */
+    boolean isStrange(String stamp, boolean isChanged) {
+        // Whoever saves here turns a changed image into an unchanged one.
+        boolean savedHere = wasChanged && !isChanged
+        wasChanged = isChanged
+        if (savedHere) {
+            opened = stamp
+        }
+        return stamp != opened
+    }
+
+    String getOpened() {
+        return opened
     }
 
 }
@@ -498,6 +525,10 @@ ReviewQueue queue(Scheme scheme) {
 
 Clock clock(double idleMinutes, Closure<Long> nanos = { System.nanoTime() }) {
     return new Clock(idleMinutes, nanos)
+}
+
+Watch watch(String opened) {
+    return new Watch(opened)
 }
 
 Class getImages() {

@@ -59,6 +59,6 @@ table.refused.each { row ->
             fields.metadata(object) == row.object.metadata && fields.measurements(object) == row.object.measurements]
     }
 }
-shared.images.mark(entry, 'Dr A', true)
-shared.images.save(project, entry, imageData, shared.images.stamp(entry))
+shared.images.mark(project, entry, 'Dr A', true)
+shared.images.save(entry, imageData, shared.images.stamp(entry))
 new File(job.result).setText(new com.google.gson.Gson().toJson(said), 'UTF-8')
