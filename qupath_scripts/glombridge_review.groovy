@@ -280,7 +280,7 @@ class ReviewWindow {
             desk.stage.getProperties().put(KEY, stage)
             desk.stage.getScene().addEventFilter(InputEvent.ANY, touched)
         }
-        Scene scene = new Scene(contents(), 460, 760)
+        Scene scene = new Scene(contents(), 460, 820)
         scene.addEventFilter(InputEvent.ANY, touched)
         scene.addEventFilter(KeyEvent.KEY_PRESSED, { event -> pressed(event) } as EventHandler)
         stage.setScene(scene)
@@ -329,12 +329,13 @@ class ReviewWindow {
         message.setWrapText(true)
         reload.setOnAction { reloadImage() }
         reload.setFocusTraversable(false)
-        HBox bottom = row(message, reload)
-        HBox.setHgrow(message, Priority.ALWAYS)
-        message.setMaxWidth(Double.MAX_VALUE)
+        // What is said must never be cut, and is what the list gives way to.
+        message.setMinHeight(Region.USE_PREF_SIZE)
+        now.setMinHeight(Region.USE_PREF_SIZE)
+        progress.setMinHeight(14)
         say('')
-        VBox box = new VBox(8, row(new Label('Reader'), reader, space(), goOn), title, filters(), row(counts), progress,
-            list, now, decisionButtons(), lesionButtons(), bottom)
+        VBox box = new VBox(8, row(new Label('Reader'), reader, space(), goOn), title, filters(), counts, progress,
+            list, now, decisionButtons(), lesionButtons(), message, reload)
         box.setPadding(new Insets(10))
         return box
     }
@@ -504,7 +505,7 @@ class ReviewWindow {
         list.setItems(FXCollections.observableArrayList(visible))
         isMoving = false
         count()
-        Map wanted = visible.find { it.is(before) } ?: visible.find { it.entry == desk.entry?.getID() && isOpen(it) } ?:
+        Map wanted = visible.find { it.entry == before?.entry && it.id == before?.id } ?: visible.find { it.entry == desk.entry?.getID() && isOpen(it) } ?:
             (visible ? visible[0] : null)
         if (wanted == null) {
             show(null)
@@ -667,7 +668,7 @@ class ReviewWindow {
         }
         Map last = undo[-1]
         Map item = items.find { it.entry == last.entry && it.id == last.id }
-        if (!list.getItems().any { it.is(item) }) {
+        if (!list.getItems().contains(item)) {
             list.getItems().add(0, item)
         }
         list.getSelectionModel().select(item)
