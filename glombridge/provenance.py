@@ -37,6 +37,10 @@ SEARCHED_BY = "glombridge.searched_by"
 SEARCHED_AT = "glombridge.searched_at"
 """Image metadata: who said so and when (UTC), written by the review window."""
 
+COUNTING = "glombridge.counting"
+"""Image metadata: ``true`` on the one slide that counts for its case, ``distinct`` on slides that show
+different tissue; absent = nothing is declared."""
+
 CONFIDENCE = "Confidence"
 """Measurement: the detector's score, 0 to 1."""
 SCORE_SD = "Confidence sd over flips"

@@ -342,8 +342,8 @@ class Decisions {
 
     private String graded(PathObject object, Map measurements, Map metadata, Map said) {
         if (!scheme.lesions) {
-            throw new IllegalStateException("There is no grading scheme in this project. Name one in [grading] of " +
-                "glombridge.toml and run 'glombridge scripts PROJECT'.")
+            throw new IllegalStateException("There is no grading scheme in this project. Name one as 'scheme' in [review] " +
+                "of glombridge.toml and run 'glombridge scripts PROJECT'.")
         }
         keepWhatTheClassSays(object, measurements)
         scheme.lesions.each { measurements.putIfAbsent(Names.LESION + it.name, 0d) }
@@ -368,7 +368,11 @@ class Decisions {
     /** A lesion that a class set by hand names is present, also when others are measured. */
     private void keepWhatTheClassSays(PathObject object, Map measurements) {
         String label = ObjectFields.className(object)?.tokenize(':')?.last()?.trim()
-        scheme.lesions.findAll { it.label == label }.each { measurements.putIfAbsent(Names.LESION + it.name, 1d) }
+        Map named = scheme.lesions.find { it.label == label }
+        if (named != null && !measurements.containsKey(Names.LESION + named.name)) {
+            measurements[Names.LESION + named.name] = 1d
+            scheme.excludedBy(named).each { measurements.putIfAbsent(Names.LESION + it, 0d) }
+        }
     }
 
     private static String total(String before, Object seconds) {

@@ -72,10 +72,12 @@ def status(
     help="How image data is read and written: by an installed QuPath, or without one. "
     "Default: by QuPath if one is found that is not older than the project.",
 )
+@click.option("--scheme", help="How glomeruli are graded: lupus, oxford, three-grade or FILE.toml.")
 @common
 def init(
     project: Path,
     store: StoreKind | None,
+    scheme: str | None,
     as_json: bool,
     reporter: Reporter,  # noqa: ARG001
 ) -> None:
@@ -83,7 +85,7 @@ def init(
     from ..steps.init import init as run
     from . import console
 
-    result = run(project, store_kind=store)
+    result = run(project, store_kind=store, scheme=scheme)
     if as_json:
         console.print_json(result.as_dict())
         return
@@ -91,6 +93,9 @@ def init(
     console.line(f"settings {done}: {result.settings_file}")
     for name, aliases in result.settings.classes.items():
         console.line(f"class {name}: {', '.join(aliases)}")
+    if result.settings.scheme is not None:
+        graded = ", ".join(result.settings.graded_classes)
+        console.line(f"grading scheme {result.settings.scheme.stamp}; it adds the classes {graded}")
     for note in result.notes:
         console.line(f"note: {note}")
 

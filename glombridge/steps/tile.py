@@ -173,7 +173,7 @@ def dataset_settings(project: Project) -> DatasetSettings:
     return DatasetSettings(
         class_map=ClassMap(
             tuple(settings.class_names),
-            {a: i for i, aliases in enumerate(settings.classes.values()) for a in aliases},
+            {a: i for i, aliases in enumerate(settings.class_aliases.values()) for a in aliases},
         ),
         spec=project.tile_spec(),
         rule=VisibleRule(settings.tiles.keep_visible, settings.tiles.drop_visible),

@@ -213,6 +213,9 @@ def _written(
     digest.update(
         settings.model_dump_json(include={"classes", "ignore", "regions", "rejected"}).encode()
     )
+    # What a scheme adds is said apart: a project without one keeps the hash it always had.
+    if settings.graded_classes:
+        digest.update(json.dumps(settings.graded_classes, sort_keys=True).encode())
     sha256 = digest.hexdigest()
     if out is None:
         last = workspace.latest_run(workspace.pulls, "pull")
@@ -237,7 +240,7 @@ def _written(
             "every_kind": every_kind,
             "qupath": store.qupath_version,
             "searched": settings.project.searched,
-            "classes": settings.classes,
+            "classes": settings.class_aliases,
             "regions": settings.regions,
             "ignore": settings.ignore,
             "rejected": settings.rejected,
