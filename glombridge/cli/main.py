@@ -106,7 +106,12 @@ def main(arguments: list[str] | None = None) -> int:
 
     Every error made on purpose ends in one message on standard error, without a traceback.
     """
-    from . import commands, grades_command, sync_commands  # noqa: F401 - each command registers itself
+    from . import (  # noqa: F401 - each command registers itself
+        commands,
+        grades_command,
+        scripts_command,
+        sync_commands,
+    )
 
     try:
         cli.main(args=arguments, prog_name="glombridge", standalone_mode=False)
