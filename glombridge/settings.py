@@ -300,7 +300,8 @@ class Settings(_Section):
                     raise ValueError(msg)
                 if str(path) in ERROR_CLASSES:
                     msg = (
-                        f"{role} lists {name!r}, the class of objects that show a detector's errors"
+                        f"{role} lists {name!r}, a class of objects that show a detector's errors or "
+                        "readers' disagreements"
                     )
                     raise ValueError(msg)
                 if str(path) in seen and seen[str(path)] != role:
@@ -399,6 +400,9 @@ class Settings(_Section):
 def load_settings(path: Path) -> Settings:
     """Read and check a settings file.
 
+    Args:
+        path: of the TOML file.
+
     Raises:
         InputError: no such file, not TOML, an unknown key, or a value that cannot be; the message
             names the file, the key and what was expected.
@@ -434,7 +438,11 @@ def load_settings(path: Path) -> Settings:
 
 
 def render_settings(settings: Settings) -> str:
-    """The settings as commented TOML text; reading it back gives equal settings."""
+    """The settings as commented TOML text; reading it back gives equal settings.
+
+    Args:
+        settings: to be written.
+    """
     t, p, patients = settings.tiles, settings.project, settings.patients
     lines = [
         "# glombridge settings of this QuPath project. Every key may be left out.",

@@ -14,6 +14,7 @@ from ..progress import Reporter
 from .detect_command import show_detections
 from .evaluate_command import show_evaluation
 from .main import PROJECT, cli, common, mapping_slides, size_px
+from .queue_command import show_queue
 from .sync_commands import show_push
 from .tile_command import show_tiles
 from .train_command import show_training
@@ -163,7 +164,7 @@ def round_(
     as_json: bool,
     reporter: Reporter,
 ) -> None:
-    """Pull, tile, train, evaluate, detect and push, once."""
+    """Pull, tile, train, evaluate, detect, push and queue, once."""
     from ..steps.project import Project
     from ..steps.round import walk_round
     from ..steps.train import options_of
@@ -186,19 +187,27 @@ def round_(
     show_evaluation(result.evaluate)
     show_detections(result.detect)
     show_push(result.push)
+    show_queue(result.queue)
     console.line(f"next: open {opened.store.project_file} in QuPath and review the proposals")
 
 
 @cli.command()
 @click.argument("folder", type=PROJECT, default=Path("demo"))
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option(
+    "--seed",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="The same seed paints the same slides.",
+)
+@click.option("--quick", is_flag=True, help="Five small slides, to try the commands in seconds.")
 @common
-def demo(folder: Path, seed: int, as_json: bool, reporter: Reporter) -> None:
+def demo(folder: Path, seed: int, quick: bool, as_json: bool, reporter: Reporter) -> None:
     """The whole loop on slides it paints itself, into FOLDER. No GPU, no QuPath, no network."""
     from ..demo.run import run_demo
     from . import console
 
-    result = run_demo(folder, seed=seed, reporter=reporter)
+    result = run_demo(folder, seed=seed, quick=quick, reporter=reporter)
     if as_json:
         console.print_json(result.as_dict())
         return

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..progress import SILENT, Reporter
-from .main import PROJECT, cli, common, mapping_slides, trusting_weights
+from .main import PROJECT, cli, common, mapping_slides, on_cluster, trusting_weights
 
 if TYPE_CHECKING:
     from ..steps.detect import DetectResult
@@ -87,6 +87,7 @@ def _region(
 @click.option("--method", type=click.Choice(["views", "nms", "nmm"]), help="How to stitch.")
 @click.option("--flips", is_flag=True, help="Look mirrored too, to say how sure the model is.")
 @click.option("--profile", is_flag=True, help="Print where the time went.")
+@on_cluster
 @trusting_weights
 @mapping_slides
 @common
@@ -109,6 +110,7 @@ def detect(
     method: str | None,
     flips: bool,
     profile: bool,
+    cluster: str | None,
     slides: tuple[str, ...],
     as_json: bool,
     reporter: Reporter,
@@ -129,6 +131,9 @@ def detect(
     if absent:
         msg = f"no project and no slide file {', '.join(absent)}"
         raise InputError(msg)
+    if cluster is not None and profile:
+        msg = "--profile is of one machine, and does not go with --cluster"
+        raise UsageError(msg)
     options = DetectOptions(min_confidence, device, workers, batch, method, flips)
     on_event = None
     if as_json and reporter is not SILENT:
@@ -143,6 +148,7 @@ def detect(
             out=out,
             choice=Choice(images, tags, metadata, states, include_test, regions, rois),
             options=options,
+            cluster=cluster,
             reporter=reporter,
             on_event=on_event,
         )
@@ -168,6 +174,7 @@ def detect(
             mpp=mpp,
             regions=regions,
             options=options,
+            cluster=cluster,
             reporter=reporter,
             on_event=on_event,
         )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..progress import Reporter
-from .main import PROJECT, cli, common, mapping_slides, trusting_weights
+from .main import PROJECT, cli, common, mapping_slides, on_cluster, trusting_weights
 
 if TYPE_CHECKING:
     from ..evaluation.metrics import Score
@@ -37,6 +37,7 @@ _SHOWN = {
 @click.option("--rounds", is_flag=True, help="How the detector grew from round to round.")
 @click.option("--tiles/--no-tiles", default=True, help="ultralytics' figures on tiles, too.")
 @click.option("--device", help="As torch names it: cpu, 0.")
+@on_cluster
 @trusting_weights
 @mapping_slides
 @common
@@ -47,6 +48,7 @@ def evaluate(
     rounds: bool,
     tiles: bool,
     device: str | None,
+    cluster: str | None,
     slides: tuple[str, ...],
     as_json: bool,
     reporter: Reporter,
@@ -63,14 +65,20 @@ def evaluate(
         raise UsageError(msg)
     opened = Project.open(project, slides=slides)
     if rounds:
-        grown = evaluate_rounds(opened, device=device, reporter=reporter)
+        grown = evaluate_rounds(opened, device=device, cluster=cluster, reporter=reporter)
         if as_json:
             console.print_json(grown.as_dict())
         else:
             show_rounds(grown)
         return
     result = run(
-        opened, weights=weights, against=against, tiles=tiles, device=device, reporter=reporter
+        opened,
+        weights=weights,
+        against=against,
+        tiles=tiles,
+        device=device,
+        cluster=cluster,
+        reporter=reporter,
     )
     if as_json:
         console.print_json(result.as_dict())

@@ -13,7 +13,7 @@ from .main import PROJECT, cli, common
 if TYPE_CHECKING:
     from ..review.grades import Figures, ShareFigure
     from ..schemes import Scheme
-    from ..steps.grades import CaseGrades, GradesResult
+    from ..steps.grades_result import CaseGrades, GradesResult
 
 MOST_LINES = 20
 """Of what is listed one by one; the rest is counted and stands in ``--json``."""

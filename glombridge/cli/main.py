@@ -79,6 +79,11 @@ dry_run = click.option("--dry-run", is_flag=True, help="Say what would be done, 
 while_qupath_runs = click.option(
     "--while-qupath-runs", is_flag=True, help="This project is not open in it."
 )
+on_cluster = click.option(
+    "--cluster",
+    metavar="local|ADDRESS",
+    help="Work on a Dask cluster: local or local:N processes, a scheduler's address or its file.",
+)
 mapping_slides = click.option(
     "--slides",
     multiple=True,
@@ -106,15 +111,10 @@ def main(arguments: list[str] | None = None) -> int:
 
     Every error made on purpose ends in one message on standard error, without a traceback.
     """
-    from . import (  # noqa: F401 - each command registers itself
-        commands,
-        grades_command,
-        scripts_command,
-        sync_commands,
-    )
+    from .registry import cli as every_command
 
     try:
-        cli.main(args=arguments, prog_name="glombridge", standalone_mode=False)
+        every_command.main(args=arguments, prog_name="glombridge", standalone_mode=False)
     except click.exceptions.Abort:
         click.echo("interrupted", err=True)
         return ExitCode.INTERRUPTED

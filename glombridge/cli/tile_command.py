@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..progress import Reporter
-from .main import PROJECT, breaking_lock, cli, common, mapping_slides, size_px
+from .main import PROJECT, breaking_lock, cli, common, mapping_slides, on_cluster, size_px
 
 if TYPE_CHECKING:
     from ..steps.tile import TileResult
@@ -39,7 +39,12 @@ if TYPE_CHECKING:
 @click.option("--allow-few-patients", is_flag=True, help="Accept fewer than three patients.")
 @click.option("--preview", is_flag=True, help="A PNG per slide: grid, tissue and labels.")
 @click.option("--fresh", is_flag=True, help="Cut every slide, whatever was cut before.")
-@click.option("--workers", type=click.IntRange(1), help="Threads; one per core by default.")
+@click.option(
+    "--workers",
+    type=click.IntRange(1),
+    help="Threads: one per core; on a cluster 1 per slide.",
+)
+@on_cluster
 @breaking_lock
 @mapping_slides
 @common
@@ -59,6 +64,7 @@ def tile(
     preview: bool,
     fresh: bool,
     workers: int | None,
+    cluster: str | None,
     break_lock: bool,
     slides: tuple[str, ...],
     as_json: bool,
@@ -100,6 +106,7 @@ def tile(
         fresh=fresh,
         previews=preview,
         workers=workers,
+        cluster=cluster,
         break_lock=break_lock,
         reporter=reporter,
     )

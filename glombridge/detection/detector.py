@@ -8,6 +8,7 @@ call, which on a GPU would take as long as the network.
 from __future__ import annotations
 
 import platform
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 
 from ..errors import InputError, MachineError
 from ..training.sandbox import load_ultralytics, use_threads
-from ..training.trust import require_trust
+from ..training.trust import require_hash, require_trust
 
 RAW_CONFIDENCE = 0.01
 """Boxes below this score are not kept at all; curves and thresholds are made above it."""
@@ -65,7 +66,13 @@ class Detector:
     """
 
     def __init__(
-        self, weights: Path, *, cache: Path, device: str | None = None, threads: int | None = None
+        self,
+        weights: Path,
+        *,
+        cache: Path,
+        device: str | None = None,
+        threads: int | None = None,
+        sha256: str | None = None,
     ) -> None:
         """Load weights.
 
@@ -75,13 +82,17 @@ class Detector:
                 same project, may be loaded.
             device: as torch names it (``cpu``, ``0``, ``cuda:1``); ``None`` = a GPU if there is one.
             threads: of torch on a CPU.
+            sha256: of the weights that another machine answers for, instead of this one's trust.
 
         Raises:
             InputError: the file is missing or is not the weights of a detector, or no such device.
             ProtectedError: weights that nobody answers for.
             MissingComponentError: a library is not installed.
         """
-        require_trust(weights, cache.parent / "runs")
+        if sha256 is None:
+            require_trust(weights, cache.parent / "runs")
+        else:
+            require_hash(weights, sha256)
         ultralytics = load_ultralytics(cache)
         use_threads(threads)
         import torch
@@ -101,6 +112,7 @@ class Detector:
         self._device = torch.device(self.device)
         self.is_half = self._device.type == "cuda"
         self.batch_limit: int | None = None
+        self._one_at_a_time = threading.Lock()  # a worker may be at several slides
         try:
             net = model.model.to(self._device).eval()
             net = net.fuse() if hasattr(net, "fuse") else net
@@ -171,6 +183,10 @@ class Detector:
         if not len(tiles):
             return []
         pixels = tiles if isinstance(tiles, np.ndarray) else np.stack(tiles)
+        with self._one_at_a_time:
+            return self._see_all(pixels)
+
+    def _see_all(self, pixels: NDArray[np.uint8]) -> list[Seen]:
         seen: list[Seen] = []
         while len(seen) < len(pixels):
             step = min(self.batch_limit or len(pixels), len(pixels))

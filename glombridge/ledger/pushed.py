@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
@@ -33,6 +33,31 @@ class Version:
     in_full: bool = True
 
 
+UNKNOWN = "unknown"
+"""Who did it, where QuPath does not say."""
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What a human said of an object, as it stands on the object.
+
+    Attributes:
+        path_class: display text of its class, ``None`` = none.
+        by: the reader, :data:`UNKNOWN` where nothing says so.
+        at: when, UTC; ``None`` = unknown.
+        seconds: the object stood before readers until then; ``None`` = unknown.
+        graded: name and version of the scheme of which every lesion was looked for.
+        grades: lesion to value, of those that have one; as written, also where it cannot be.
+    """
+
+    path_class: str | None = None
+    by: str = UNKNOWN
+    at: str | None = None
+    seconds: float | None = None
+    graded: str | None = None
+    grades: Mapping[str, float] = field(default_factory=dict)
+
+
 @dataclass(frozen=True)
 class PushedObject:
     """What is known of an object that we put into an image: the base of a merge.
@@ -46,6 +71,7 @@ class PushedObject:
         is_new_in_write: whether it had never been in the image before that write.
         state: as last recorded.
         losses: how often it was lost.
+        judgement: what a human had said of it at the last look, ``None`` = nothing.
     """
 
     id: UUID
@@ -57,6 +83,7 @@ class PushedObject:
     is_new_in_write: bool = True
     state: State = State.PROPOSAL
     losses: int = 0
+    judgement: Judgement | None = None
 
     @property
     def object(self) -> SlideObject:
@@ -77,11 +104,13 @@ class Drawing:
         path_class: display text of its class.
         box: bounds of its outline, QuPath px.
         area_px: of its outline.
+        judgement: what was said of it, ``None`` = not on record.
     """
 
     path_class: str
     box: tuple[float, ...]
     area_px: float
+    judgement: Judgement | None = field(default=None, compare=False)
 
     @classmethod
     def of(cls, obj: SlideObject) -> Drawing:

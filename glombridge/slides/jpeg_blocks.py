@@ -9,6 +9,7 @@ is missing or damaged among it, is left to OpenSlide.
 
 from __future__ import annotations
 
+import logging
 import struct
 import threading
 from collections.abc import Callable
@@ -19,6 +20,8 @@ import imagecodecs
 import numpy as np
 import tifffile
 from numpy.typing import NDArray
+
+log = logging.getLogger(__name__)
 
 _VENDORS = ("aperio", "generic-tiff")  # the others move, overlap or assemble their blocks
 _JPEG = 7
@@ -111,9 +114,14 @@ class JpegBlocks:
         size = int(level.sizes[index])
         if size <= 0:
             return None  # not stored
-        with self._lock:
-            self._file.seek(int(level.offsets[index]))
-            data = self._file.read(size)
+        try:
+            with self._lock:
+                self._file.seek(int(level.offsets[index]))
+                data = self._file.read(size)
+        except OSError as error:
+            # A share that has gone: OpenSlide meets the same and says so with the slide's name.
+            log.info("block %d: %s", index, error)
+            return None
         if len(data) != size:
             return None
         try:

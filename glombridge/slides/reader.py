@@ -69,6 +69,7 @@ class Slide:
         """
         self.path = Path(path)
         self._slide = _open(self.path)
+        self._is_open = True
         # Kept: after one error OpenSlide answers every question with that error, and another
         # thread may be in the middle of a region it has read well.
         self._properties = dict(self._slide.properties)
@@ -94,7 +95,10 @@ class Slide:
         self.close()
 
     def close(self) -> None:
-        """Release the file. Reading afterwards is an error."""
+        """Release the file. Reading afterwards is an error, closing again is none."""
+        if not self._is_open:
+            return  # openslide-python 1.4 raises ctypes.ArgumentError the second time
+        self._is_open = False
         self._slide.close()
         if self._blocks is not None:
             self._blocks.close()
@@ -301,6 +305,8 @@ def _open(path: Path) -> openslide.OpenSlide:
     try:
         return openslide.OpenSlide(path)
     except openslide.OpenSlideUnsupportedFormatError as error:
+        # OpenSlide says the same of a file that the disk or the share does not give.
+        fingerprint(path)
         msg = f"{path.name!r} is not a slide that OpenSlide can read ({path})"
         raise InputError(msg) from error
     except (openslide.OpenSlideError, OSError) as error:

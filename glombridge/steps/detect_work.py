@@ -30,12 +30,10 @@ from ..geojson_codec import write_geojson
 from ..ledger.manifest import write_json
 from ..objects import ObjectKind, Outline, PathClass, SlideObject
 from ..provenance import BOX, CONFIDENCE, PROPOSED, SCORE_SD
-from ..qupath import SlideMap
 from ..slides.reader import fingerprint
 from ..tiles.grid import TileSpec
 from .detect_run import DetectedImage, record_path
 from .detect_targets import Target
-from .project import Project
 
 SCANNED = "Scanned*"
 """Class of the area that was looked at. The star keeps it out of QuPath's measurements."""
@@ -62,21 +60,16 @@ class Job:
     workers: int
     threads: int | None
     flips: bool
-    project_file: Path | None = None
-    slides: SlideMap | None = None
-
-    def open_project(self) -> Project | None:
-        """The project of the run, opened here."""
-        if self.project_file is None:
-            return None
-        opened = Project.open(self.project_file)
-        return Project(opened.store, opened.workspace, opened.settings, self.slides or SlideMap())
 
 
-def detect_all(
-    targets: Iterable[Target], job: Job, detector: Detector, project: Project | None, emit: Emit
-) -> StageClock:
+def detect_all(targets: Iterable[Target], job: Job, detector: Detector, emit: Emit) -> StageClock:
     """Detect on slides and write their files; what fails is told and left out.
+
+    Args:
+        targets: located slides.
+        job: what is the same for all.
+        detector: of the job's weights.
+        emit: told what happens, from several threads.
 
     Raises:
         MachineError: disk full, out of memory: it would happen with every slide. What is finished
@@ -86,7 +79,7 @@ def detect_all(
     look = with_flips(detector) if job.flips else detector
 
     def prepare(target: Target) -> tuple[SlidePlan, Frame, Path]:
-        with clock.measure("prepare"), target.open(project) as slide:
+        with clock.measure("prepare"), target.open() as slide:
             plan = plan_slide(
                 slide,
                 job.spec,
@@ -168,7 +161,7 @@ def detect_on_devices(targets: list[Target], job: Job, devices: list[str], emit:
 
 def _work_on_device(job: Job, device: str, todo: Any, events: Any) -> None:
     detector = Detector(job.weights, cache=job.cache, device=device, threads=job.threads)
-    clock = detect_all(iter(todo.get, None), job, detector, job.open_project(), events.put)
+    clock = detect_all(iter(todo.get, None), job, detector, events.put)
     events.put({"event": "profile", "device": device, **clock.as_dict(decoders=job.workers)})
     events.close()
     events.join_thread()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,16 @@ from typing import Any
 from ..errors import GlombridgeError, InputError, PartlyDoneError
 from ..ledger import ProjectLock
 from ..progress import SILENT, Reporter, Task
+from ..scale import open_cluster
 from ..settings import PatientSource, SplitSettings, TileSettings
 from ..sync.pull import ImageAnnotations, Pull, pull
 from ..sync.roles import union_of
+from ..tiles.crew import Hands, Threads
 from ..tiles.labels import Areas, ClassMap, VisibleRule
 from ..tiles.split import Fractions, Part, split_patients
 from ..tiles.writer import DatasetResult, DatasetSettings, SlideJob, TileProgress, write_dataset
 from .project import Project
+from .tile_cluster import ClusterHands
 
 _STRICTNESS: tuple[Part, ...] = ("train", "val", "test")
 
@@ -66,6 +70,7 @@ def tile(
     fresh: bool = False,
     previews: bool = False,
     workers: int | None = None,
+    cluster: str | None = None,
     break_lock: bool = False,
     reporter: Reporter = SILENT,
 ) -> TileResult:
@@ -84,7 +89,8 @@ def tile(
         allow_few_patients: accept fewer than three.
         fresh: cut every slide, whatever is there already.
         previews: draw a picture per slide.
-        workers: threads.
+        workers: threads; on a cluster those for one slide, 1 by default.
+        cluster: a Dask cluster that does the work on slides, as :func:`.open_cluster` names it.
         break_lock: take the project lock whoever holds it.
         reporter: told about the progress.
 
@@ -94,6 +100,8 @@ def tile(
         ProtectedError: a patient or a slide would be on two sides of the split.
         MachineError: disk full; nothing is left under a final name, and the next call goes on.
         UsageError: tiles or patients that cannot be.
+        MissingComponentError: a cluster is asked for and Dask is missing, or its workers have other
+            versions.
     """
     if tiles is not None or split is not None:
         changes = {
@@ -105,7 +113,10 @@ def tile(
         project = project.with_patients_from(patient_from)
     settings, workspace = project.settings, project.workspace
     wanted = dataset_settings(project)
-    with ProjectLock(workspace.lock_file, break_lock=break_lock):
+    with (
+        _hands(cluster, workers, reporter) as hands,
+        ProjectLock(workspace.lock_file, break_lock=break_lock),
+    ):
         pulled = pull(project.store, workspace, settings, reporter=reporter)
         images = [i for i in pulled.images if i.searched is not None]
         check_truth(project, pulled)
@@ -121,7 +132,7 @@ def tile(
                 wanted,
                 previous=newest,
                 reuse=not fresh,
-                workers=workers,
+                hands=hands,
                 previews=previews,
                 progress=_teller(task),
             )
@@ -148,6 +159,15 @@ def tile(
         )
         raise PartlyDoneError(msg)
     return result
+
+
+@contextmanager
+def _hands(cluster: str | None, workers: int | None, reporter: Reporter) -> Iterator[Hands]:
+    if cluster is None:
+        yield Threads(workers)
+        return
+    with open_cluster(cluster, reporter=reporter) as opened:
+        yield ClusterHands(opened, workers)
 
 
 def _teller(task: Task) -> Callable[[TileProgress], None]:

@@ -679,7 +679,7 @@ def test_a_process_that_dies_fails_its_slides_only(
 
     targets = targets_of_project(Project.open(project), Choice(include_test=True))
     spec = TileSpec(128, 128, 0.5, 6.0)
-    job = Job(tmp_path, tmp_path / "no.pt", tmp_path, spec, 0.5, "views", 4, 1, 1, False, project)
+    job = Job(tmp_path, tmp_path / "no.pt", tmp_path, spec, 0.5, "views", 4, 1, 1, False)
     events: list[dict[str, Any]] = []
     detect_on_devices(targets, job, ["cpu"], events.append)
     assert [e["event"] for e in events] == ["failed"] * 5

@@ -5,13 +5,17 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import numpy as np
 import pytest
+import shapely
 
 from glombridge.cli import main
+from glombridge.ledger import Workspace
 from glombridge.objects import ObjectKind, Outline, PathClass, SlideObject
 from glombridge.provenance import COUNTING, GRADED, LESION, REVIEWED, REVIEWER, SECONDS
 from glombridge.qupath import HierarchyEdit, ImageServerInfo, NativeStore
@@ -19,6 +23,7 @@ from glombridge.review.grades import RESEARCH_USE
 from glombridge.schemes import shipped_scheme
 from glombridge.steps.project import Project
 from glombridge.steps.tile import dataset_settings
+from glombridge.sync.push import Proposals, push
 
 OXFORD = shipped_scheme("oxford")
 ALL_ABSENT = {LESION + lesion.name: 0.0 for lesion in OXFORD.lesions}
@@ -234,6 +239,23 @@ def test_slides_of_a_case_are_never_added_up_silently(
     assert (figures["glomeruli"] if figures else None) == counted
 
 
+@pytest.mark.parametrize(
+    ("graded", "ungraded", "adequate"), [(7, 0, False), (8, 0, True), (6, 2, True), (0, 8, True)]
+)
+def test_adequacy_counts_marked_glomeruli_graded_or_not(
+    study: Study,
+    capsys: pytest.CaptureFixture[str],
+    graded: int,
+    ungraded: int,
+    adequate: bool,
+) -> None:
+    # Cattran 2009, Roberts 2009: at least 8 glomeruli.
+    more = [glomerulus(20 + k, graded=False) for k in range(ungraded)]
+    study.add("a.svs", "P1", *ten()[:graded], *more)
+    (case,) = run_json(capsys, "grades", study.folder)["cases"]
+    assert case["adequate"] is adequate
+
+
 def test_contradictions_and_what_is_not_known_are_listed(
     study: Study, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -297,6 +319,19 @@ def without_scheme(study: Study) -> list[object]:
     return []
 
 
+def unknown_in_settings(study: Study) -> list[object]:
+    file = study.folder / "glombridge" / "glombridge.toml"
+    file.write_text(
+        file.read_text("utf-8").replace("distinct = []", 'distinct = ["z.svs"]'), "utf-8"
+    )
+    return []
+
+
+def counting_and_distinct(study: Study) -> list[object]:
+    study.add("a.svs", "P1", glomerulus(1))
+    return ["--counting", "a.svs", "--distinct", "a.svs"]
+
+
 def not_initialised(study: Study) -> list[object]:
     (study.folder / "glombridge" / "glombridge.toml").unlink()
     return []
@@ -313,6 +348,8 @@ def not_initialised(study: Study) -> list[object]:
         pytest.param(not_initialised, "Run 'glombridge init", id="not-initialised"),
         pytest.param(lambda _: ["--scheme", "x.toml"], "x.toml cannot be read", id="scheme-file"),
         pytest.param(lambda _: ["--counting", "z.svs"], "no image 'z.svs'", id="no-such-image"),
+        pytest.param(unknown_in_settings, "in [review]: no image 'z.svs'", id="image-in-settings"),
+        pytest.param(counting_and_distinct, "a.svs: an image is the one that", id="both"),
         pytest.param(lambda _: ["--case-items", "z.csv"], "z.csv cannot be read", id="items-file"),
     ],
 )
@@ -356,3 +393,100 @@ def test_grading_changes_nothing_in_the_project(study: Study) -> None:
     files = {p: p.read_bytes() for p in study.folder.rglob("*") if p.is_file()}
     assert run("grades", study.folder, "-q") == 0
     assert {p: p.read_bytes() for p in study.folder.rglob("*") if p.is_file()} == files
+
+
+def test_proposals_count_once_a_human_has_judged_them(
+    study: Study, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = study.add("a.svs", "P1", glomerulus(30))
+    workspace = Workspace(study.folder)
+    boxes = np.array([(1000.0 * k, 100, 1000.0 * k + 80, 180) for k in range(1, 5)])
+    seen = Proposals(
+        image,
+        boxes,
+        np.full(4, 0.5),
+        np.zeros(4, np.int64),
+        0.5,
+        "slide",
+        shapely.box(0, 0, 9000, 900),
+    )
+    push(
+        study.store,
+        workspace,
+        workspace.settings(),
+        [seen],
+        run="detect-001",
+        model="abc",
+        while_qupath_runs=True,
+    )
+    contents = study.store.read(image)
+    accepted, edited, rejected, pending = sorted(
+        (o for o in contents.objects if str(o.path_class).endswith("Proposed")),
+        key=lambda o: o.outline.bounds if o.outline else (),
+    )
+    sclerosed = PathClass.parse("Glomerulus: Global sclerosis")
+    larger = Outline.rectangle(1990, 90, 2090, 190)
+    study.store.write(
+        image,
+        HierarchyEdit(
+            replace=(
+                replace(accepted, path_class=sclerosed),
+                replace(edited, path_class=PathClass.parse("Glomerulus"), outline=larger),
+                replace(rejected, path_class=PathClass.parse("Rejected*")),
+            )
+        ),
+        expected=contents.stamp,
+        snapshot_folder=workspace.snapshots,
+    )
+    made = run_json(capsys, "grades", study.folder)
+    states = {row["id"]: row["state"] for row in made["glomeruli"]}
+    assert states == {
+        str(accepted.id): "accepted",
+        str(edited.id): "edited",
+        str(glomerulus(30).id): "added",
+    }
+    assert str(pending.id) not in states
+    (case,) = made["cases"]
+    assert case["pending_proposals"] == 1
+    # The class set by hand says one lesion of one glomerulus; the edited one says nothing.
+    counts = {s["name"]: (s["n"], s["of"], s["ungraded"]) for s in case["figures"]["shares"]}
+    assert counts["Globally sclerosed"] == (1, 2, 1)
+    assert counts["With segmental sclerosis"] == (0, 2, 1)
+    assert counts["With endocapillary hypercellularity"] == (0, 1, 2)
+    assert (case["figures"]["graded"], case["figures"]["partly_graded"]) == (1, 1)
+
+
+def test_an_image_that_cannot_be_read_is_no_image_without_glomeruli(
+    study: Study, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study.add("a.svs", "P1", *ten())
+    damaged = study.store.data_file(study.add("b.svs", "P1", *ten()))
+    damaged.write_bytes(damaged.read_bytes()[:-100])
+    assert run("grades", study.folder, "-q") == 6
+    out, error = capsys.readouterr()
+    assert "image 'b.svs'" in error
+    assert "adequate" not in out
+
+
+@pytest.mark.parametrize(
+    ("scheme", "code", "says"),
+    [
+        ("lupsu", 3, "no grading scheme 'lupsu'"),
+        ("own.toml", 3, "own.toml cannot be read"),
+    ],
+)
+def test_init_refuses_a_scheme_that_is_not_there(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], scheme: str, code: int, says: str
+) -> None:
+    store = NativeStore.create(tmp_path / "project")
+    assert run("init", store.folder, "--scheme", scheme) == code
+    assert says in capsys.readouterr().err
+    assert not (store.folder / "glombridge").exists()
+
+
+def test_init_says_how_to_change_the_scheme_of_a_project_that_has_settings(
+    study: Study, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = run_json(capsys, "init", study.folder, "--scheme", "lupus")
+    assert made["scheme"] == "oxford 1"
+    assert "to grade with 'lupus', write it there: 'scheme' in [review]" in made["notes"]

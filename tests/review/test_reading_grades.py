@@ -12,6 +12,8 @@ from glombridge.errors import InputError
 from glombridge.provenance import GRADED, LESION, REVIEWER, SECONDS
 from glombridge.review.case_items import case_items_template, read_case_items
 from glombridge.review.glomerulus import Reading, contradiction_of, read_glomerulus
+from glombridge.review.grade_tables import csv_text
+from glombridge.review.grades import RESEARCH_USE
 from glombridge.schemes import Scheme, shipped_scheme
 
 LUPUS = shipped_scheme("lupus")
@@ -147,6 +149,18 @@ def test_rejected_and_graded(
         assert "it is rejected and graded" in found.text
 
 
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [(None, ""), (0, "0"), (-1.5, "-1.5"), ("P1", "P1"), ("=1+1", "'=1+1"), ("-a", "'-a")],
+)
+def test_a_cell_is_never_a_formula(value: str | float | None, written: str) -> None:
+    text = csv_text([{"patient": value}], ["patient"], THREE)
+    assert text.splitlines() == [
+        "patient,scheme,use",
+        f'{written},three-grade 1,"{RESEARCH_USE}"',
+    ]
+
+
 ITEMS = "Interstitial inflammation,Tubular atrophy,Interstitial fibrosis,Vasculitis"
 
 
@@ -155,7 +169,7 @@ ITEMS = "Interstitial inflammation,Tubular atrophy,Interstitial fibrosis,Vasculi
     [
         pytest.param(f"patient,{ITEMS}\nP1,1,,3,\n", {"P1": [1, None, 3, None]}, id="numbers"),
         pytest.param(
-            f"\ufeffpatient;{ITEMS.replace(',', ';')}\r\nP1;none;;>50 % of the cortex;PRESENT\r\n",
+            f"\ufeffpatient;{ITEMS.replace(',', ';')}\r\nP1;none;;severe, >50 % of the cortex;PRESENT\r\n",
             {"P1": [0, None, 3, 1]},
             id="levels-from-a-spreadsheet",
         ),

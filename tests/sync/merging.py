@@ -13,6 +13,7 @@ from shapely.geometry.base import BaseGeometry
 from glombridge.ledger import PushedObject, State
 from glombridge.ledger.pushed import Version
 from glombridge.objects import ObjectKind, Outline, PathClass, SlideObject
+from glombridge.review.queue import Candidate, Ranked, queued
 from glombridge.settings import Settings
 from glombridge.sync.look import Look, look_at
 from glombridge.sync.merge import MergePlan, Ours, merge
@@ -106,6 +107,18 @@ class Image:
                 known.losses if known else 0,
             )
         return plan
+
+    def queue(self) -> None:
+        """Write a place in the queue onto every untouched proposal, as a new form of it."""
+        seen = self.look().seen
+        free = [i for i in sorted(self.theirs) if i in seen and seen[i].untouched]
+        for place, i in enumerate(free, start=1):
+            ranked = queued(
+                Ranked(Candidate(1, self.theirs[i]), place, "unsure"), strategy="random", seed=0
+            )
+            known = self.base[i]
+            self.theirs[i] = ranked
+            self.base[i] = replace(known, versions=(*known.versions, Version(ranked)))
 
     def draw(self, class_name: str | None, box: Box) -> SlideObject:
         obj = SlideObject(
