@@ -14,7 +14,7 @@ from enum import Enum
 from pathlib import Path
 
 from .. import __version__
-from ..errors import MachineError, MissingComponentError
+from ..errors import MachineError, MissingComponentError, ProtectedError
 from ..qupath.saving import atomic_write
 
 NEW_SUFFIX = ".new"
@@ -30,7 +30,7 @@ class Installed(Enum):
     UPDATED = "updated"
     UNCHANGED = "unchanged"
     KEPT = "kept"
-    """Somebody changed it, and it is younger than or as old as what we have."""
+    """Somebody changed it, and ours is what was changed or lies beside it already."""
     BESIDE = "beside"
     """Somebody changed it; ours lies beside it under :data:`NEW_SUFFIX`."""
 
@@ -68,8 +68,8 @@ def shipped_scripts() -> dict[str, str]:
 
 def stamped(text: str) -> str:
     """A script as it is installed: under a line with the version and its hash."""
-    line = f"// glombridge {__version__}, sha256 {_hash(text)}: 'glombridge scripts' leaves it alone once changed\n"
-    return line + text
+    says = "'glombridge scripts' leaves it alone once changed"
+    return f"// glombridge {__version__}, sha256 {_hash(text)}: {says}\n{text}"
 
 
 def install_scripts(
@@ -83,8 +83,10 @@ def install_scripts(
         dry_run: say what would be done and write nothing.
 
     Raises:
+        ProtectedError: the folder is a link to somewhere outside the project.
         MachineError: the folder cannot be read or written.
     """
+    _stay_inside(folder)
     changes = []
     if not dry_run:
         try:
@@ -107,7 +109,19 @@ def install_scripts(
     return changes
 
 
+def _stay_inside(folder: Path) -> None:
+    if not folder.resolve().is_relative_to(folder.parent.resolve()):
+        msg = (
+            f"{folder} is a link to {folder.resolve()}, outside the project: other projects may use "
+            "what lies there. Replace the link by a folder, or copy the scripts there by hand."
+        )
+        raise ProtectedError(msg)
+
+
 def _what(path: Path, text: str) -> Installed:
+    if path.is_symlink():
+        # Whoever put the link there means the file behind it, which is not the project's.
+        return _beside(path, text)
     if not path.exists():
         return Installed.WRITTEN
     there = _text(path)

@@ -79,6 +79,7 @@ def update_scripts(path: Path, *, dry_run: bool = False, break_lock: bool = Fals
 
     Raises:
         InputError: no QuPath project, not initialised, or settings that cannot be read.
+        ProtectedError: somebody else is writing, or ``scripts/`` is a link out of the project.
         MachineError: the project folder cannot be written.
         MissingComponentError: this installation of glombridge has no scripts.
     """
