@@ -53,7 +53,8 @@ import qupath.lib.regions.RegionRequest
 // Parameters.
 
 @Field final Map PARAMETERS = [
-    // Your name as it is written with each decision; empty = typed into the window once and remembered.
+    // Your name as it is written with each decision; empty = the one in the project's glombridge/reader.txt, or
+    // else typed into the window once and remembered.
     reader: '',
     // Whether the next object comes up by itself after accept, reject and grading done.
     goOn: true,
@@ -311,7 +312,7 @@ class ReviewWindow {
     // What it looks like.
 
     private VBox contents() {
-        reader.setText(parameters.reader ?: preferences().get('reader', ''))
+        reader.setText(parameters.reader ?: shared.readerOf(project.getPath().getParent()) ?: preferences().get('reader', ''))
         reader.setPromptText('your name')
         reader.setPrefColumnCount(12)
         reader.textProperty().addListener({ o, before, text -> preferences().put('reader', text.trim()) } as ChangeListener)
@@ -505,8 +506,8 @@ class ReviewWindow {
         list.setItems(FXCollections.observableArrayList(visible))
         isMoving = false
         count()
-        Map wanted = visible.find { it.entry == before?.entry && it.id == before?.id } ?: visible.find { it.entry == desk.entry?.getID() && isOpen(it) } ?:
-            (visible ? visible[0] : null)
+        Map wanted = visible.find { it.entry == before?.entry && it.id == before?.id } ?:
+            visible.find { it.entry == desk.entry?.getID() && isOpen(it) } ?: (visible ? visible[0] : null)
         if (wanted == null) {
             show(null)
         } else {

@@ -39,6 +39,8 @@ class Names {
     static final String QUEUE_RANK = 'Queue rank'
     static final String LESION = 'Lesion: '
     static final String PROPOSED = 'Proposed'
+    /** Classes of what shows errors of a detector or what two readers see differently; nobody's marks. */
+    static final List<String> ERRORS = ['Missed', 'False', 'Disagreement']
 
 }
 
@@ -241,6 +243,29 @@ class Scheme {
         }
         int rgb = Integer.parseInt(found.color.substring(1), 16)
         return ColorTools.packRGB((rgb >> 16) & 255, (rgb >> 8) & 255, rgb & 255)
+    }
+
+    /** Names of the classes that a review uses, by what they are for. */
+    Map<String, List<String>> getClassNames() {
+        return [
+            proposals: classes.collect { it + ': ' + Names.PROPOSED },
+            plain: classes,
+            graded: [classes, lesions*.label.findAll { it }].combinations().collect { base, label -> base + ': ' + label },
+            rejected: [rejected],
+        ]
+    }
+
+    /** Classes that a review uses and a list of QuPath does not hold, with the colours of the scheme. */
+    List<PathClass> missingClasses(Collection<PathClass> there) {
+        Set<String> known = there*.toString() as Set
+        return classNames.values().flatten().findAll { !(it in known) }.collect { wanted ->
+            // The colour of a class that is in the list may be the user's choice, and is left to her.
+            PathClass made = PathClass.fromString(wanted)
+            if (colorOf(wanted) != null) {
+                made.setColor(colorOf(wanted))
+            }
+            return made
+        }
     }
 
     /** The class for what is present; the first in order of dominance that has a label is shown. */
@@ -483,9 +508,13 @@ class Json {
     static final Gson GSON = new GsonBuilder().disableHtmlEscaping().serializeNulls().create()
 
     static Object read(Path file) {
-        // Not Files.readString: a mark of byte order, as Windows editors put it, is no JSON.
+        return GSON.fromJson(text(file), Object)
+    }
+
+    /** UTF-8 without the mark of byte order that Windows editors put. */
+    static String text(Path file) {
         String text = new String(Files.readAllBytes(file), StandardCharsets.UTF_8)
-        return GSON.fromJson(text.startsWith('\uFEFF') ? text.substring(1) : text, Object)
+        return text.startsWith('\uFEFF') ? text.substring(1) : text
     }
 
     /** At every moment the old or the complete new file. */
@@ -511,8 +540,24 @@ void requireQuPath() {
     }
 }
 
+/** The version of glombridge that installed a script, from the line that it put in front; null = copied by hand. */
+String versionOf(File script) {
+    def stamp = script.withReader('UTF-8') { it.readLine() } =~ /^\/\/ glombridge (\S+), sha256 /
+    return stamp.find() ? stamp.group(1) : null
+}
+
+/** The reader whom the project names, as `glombridge copy --reader` writes it; null = nobody. */
+String readerOf(Path projectFolder) {
+    Path file = projectFolder.resolve('glombridge').resolve('reader.txt')
+    return Files.isRegularFile(file) ? Json.text(file).trim() ?: null : null
+}
+
 Scheme scheme(Path projectFolder) {
     return Scheme.of(projectFolder)
+}
+
+Scheme getPlainScheme() {
+    return new Scheme(Scheme.PLAIN)
 }
 
 Scheme schemeOf(Map document) {

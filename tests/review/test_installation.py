@@ -150,7 +150,7 @@ def test_another_version_with_the_same_text_only_renews_the_stamp(
 def test_the_shipped_scripts_are_those_of_the_repository() -> None:
     there = {p.name for p in (ROOT / "qupath_scripts").glob("*.groovy")}
     assert set(shipped_scripts()) == there
-    assert {"glombridge_shared.groovy", REVIEW} <= there
+    assert {"glombridge_shared.groovy", REVIEW, "glombridge_setup.groovy"} <= there
 
 
 # As typed.
