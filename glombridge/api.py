@@ -29,6 +29,7 @@ from .steps.push import push, withdraw
 from .steps.push_errors import push_errors
 from .steps.report import ReportResult, report
 from .steps.round import RoundResult, walk_round
+from .steps.scripts import ScriptsResult, update_scripts
 from .steps.status import StatusResult, status
 from .steps.tile import TileResult, tile
 from .steps.train import options_of, resume, train
@@ -40,6 +41,8 @@ __all__ = [  # noqa: RUF022
     "Project",
     "init",
     "InitResult",
+    "update_scripts",
+    "ScriptsResult",
     "status",
     "StatusResult",
     "doctor",

@@ -63,6 +63,7 @@ def init(
 
     Raises:
         InputError: not a QuPath project, or no such grading scheme.
+        ProtectedError: somebody else is writing, or ``scripts/`` is a link out of the project.
         MachineError: the folder cannot be written.
         MissingComponentError: "paquo" was asked for and no QuPath is installed.
     """
