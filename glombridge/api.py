@@ -38,6 +38,7 @@ from .steps.push_errors import push_errors
 from .steps.queue import queue
 from .steps.report import ReportResult, report
 from .steps.round import RoundResult, walk_round
+from .steps.scripts import ScriptsResult, update_scripts
 from .steps.status import StatusResult, status
 from .steps.tile import TileResult, tile
 from .steps.train import options_of, resume, train
@@ -49,6 +50,8 @@ __all__ = [  # noqa: RUF022
     "Project",
     "init",
     "InitResult",
+    "update_scripts",
+    "ScriptsResult",
     "status",
     "StatusResult",
     "doctor",

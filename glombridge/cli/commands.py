@@ -84,7 +84,7 @@ def init(
     as_json: bool,
     reporter: Reporter,  # noqa: ARG001
 ) -> None:
-    """Write the settings file of a QuPath project."""
+    """Write the settings file of a QuPath project, and the review scripts into it."""
     from ..steps.init import init as run
     from . import console
 

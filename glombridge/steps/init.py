@@ -14,6 +14,7 @@ from ..objects import ObjectKind
 from ..qupath import NativeStore, StoreKind, find_installation, version_numbers
 from ..settings import DEFAULT_CLASS, Settings
 from ..sync.roles import is_proposed
+from .scripts import write_scripts
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ def init(
     store_kind: StoreKind | None = None,
     scheme: str | None = None,
 ) -> InitResult:
-    """Write the settings file of a project, with the classes its annotations use.
+    """Write the settings file of a project, with the classes its annotations use, and its scripts.
 
     Args:
         path: project folder or ``.qpproj``.
@@ -62,6 +63,7 @@ def init(
 
     Raises:
         InputError: not a QuPath project, or no such grading scheme.
+        ProtectedError: somebody else is writing, or ``scripts/`` is a link out of the project.
         MachineError: the folder cannot be written.
         MissingComponentError: "paquo" was asked for and no QuPath is installed.
     """
@@ -95,6 +97,7 @@ def init(
         )
     with ProjectLock(workspace.lock_file):
         created = workspace.create(chosen)
+        notes += write_scripts(workspace, chosen).notes
         workspace.history.append("init", qupath=store.qupath_version, images=len(store.images()))
     return InitResult(workspace.settings_file, chosen, created, found, tuple(notes))
 
