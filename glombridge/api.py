@@ -14,6 +14,7 @@ from .objects import Color, ObjectKind, Outline, OutlineKind, PathClass, Plane, 
 from .progress import Reporter
 from .qupath import HierarchyEdit, ImageEntry, NativeStore, PaquoStore, ProjectStore, open_store
 from .settings import Settings, load_settings, render_settings
+from .steps.deidentify import hand_out_detections
 from .steps.detect import DetectOptions, DetectResult, detect, detect_files
 from .steps.doctor import DoctorResult, doctor
 from .steps.evaluate import EvaluateResult, evaluate
@@ -64,6 +65,7 @@ __all__ = [  # noqa: RUF022
     "ReportResult",
     "detect",
     "detect_files",
+    "hand_out_detections",
     "DetectOptions",
     "DetectResult",
     "push",

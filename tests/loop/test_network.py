@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-HOOK = '''
+HOOK = """
 import os, socket, sys
 
 REACHES = {
@@ -41,7 +41,14 @@ def hook(event, arguments):
 
 sys.addaudithook(hook)
 note("processes", str(os.getpid()))
-'''
+"""
+
+SPAWNED = """
+import multiprocessing as m, socket
+if __name__ == '__main__':
+    p = m.get_context('spawn').Process(target=socket.getaddrinfo, args=('localhost', 1))
+    p.start(); p.join(); raise SystemExit(p.exitcode)
+"""
 
 
 @dataclass(frozen=True)
@@ -99,10 +106,7 @@ def no_interface() -> tuple[str, ...] | None:
         "import socket; socket.getaddrinfo('localhost', 80)",
         "import socket; socket.socket(type=socket.SOCK_DGRAM).sendto(b'1', ('127.0.0.1', 9))",
         "import urllib.request; urllib.request.urlopen('http://127.0.0.1:9')",
-        "import multiprocessing as m, socket\n"
-        "if __name__ == '__main__':\n"
-        "    p = m.get_context('spawn').Process(target=socket.getaddrinfo, args=('localhost', 1))\n"
-        "    p.start(); p.join(); raise SystemExit(p.exitcode)",
+        SPAWNED,
     ],
     ids=["connect", "look-up", "datagram", "urllib", "spawned process"],
 )
