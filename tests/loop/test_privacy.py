@@ -358,9 +358,9 @@ def test_a_slide_that_fails_is_named_to_its_owner_only(
 ) -> None:
     project = copy_of(walked, tmp_path / "copy")
     as_in_a_hospital(project)
-    entries = Project.open(project).store.images()
-    slides = {e.name: project.parent / "slides" / e.name for e in entries}
-    victim = next(s for s in slides.values() if s.is_file())
+    opened = Project.open(project)
+    used = [e for e in opened.store.images() if opened.patient(e) in opened.parts()]
+    victim = project.parent / "slides" / used[0].name
     size = victim.stat().st_size
     with victim.open("r+b") as file:  # the pixels are gone, the header is not
         file.seek(1 << 16)
@@ -370,6 +370,10 @@ def test_a_slide_that_fails_is_named_to_its_owner_only(
     assert main(detect) == 6
     assert victim.name in capsys.readouterr().err
     assert (out / "found" / "manifest.json").is_file()
+    assert main(["tile", str(project), "--deidentify", "--out", str(out / "tiles")]) == 6
+    assert victim.name in capsys.readouterr().err
+    failed = json.loads((out / "tiles" / "manifest.json").read_text("utf-8"))["failed"]
+    assert [f["reason"] for f in failed] == ["it could not be read"]
     assert told(out, [SURNAME, str(project.parent)]) == []
 
 
