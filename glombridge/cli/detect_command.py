@@ -127,12 +127,11 @@ def detect(
     object per line on standard error.
     """
     from ..errors import InputError, PartlyDoneError, UsageError
-    from ..steps.deidentify import check_free, hand_out_detections
+    from ..steps.deidentify import check_free, hand_out_detections, last_detected
     from ..steps.detect import DetectOptions, detect_files
     from ..steps.detect import detect as detect_project
     from ..steps.detect_targets import Choice
     from ..steps.project import Project
-    from ..sync.push import newest_detections
     from . import console
 
     absent = [str(path) for path in inputs if not path.exists()]
@@ -167,7 +166,7 @@ def detect(
             )
         except PartlyDoneError:
             if deidentify:
-                hand_out_detections(project, newest_detections(project.workspace), out)
+                hand_out_detections(project, last_detected(project), out)
             raise
         if deidentify:
             copied = hand_out_detections(project, result.folder, out)

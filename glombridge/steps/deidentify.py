@@ -106,6 +106,12 @@ def hand_out_detections(project: Project, run: Path, out: Path | None = None) ->
     return out
 
 
+def last_detected(project: Project) -> Path:
+    """Folder of the detection run that was finished last; a continued one may have an older number."""
+    *_, event = project.workspace.history.events("detect")
+    return project.workspace.detections / str(event["run"])
+
+
 def check_free(out: Path) -> None:
     """Refuse a folder that is there already.
 

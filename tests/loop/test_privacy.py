@@ -59,7 +59,8 @@ def as_in_a_hospital(project: Path) -> Places:
         with Slide(named) as opened:
             mpp = opened.frame.mpp_x
         assert mpp is not None
-        places[named] = make_aperio(named, mpp)
+        # Not as QuPath says, so that every image gets a note, with its name in it.
+        places[named] = make_aperio(named, 1.05 * mpp)
     return places
 
 
@@ -268,6 +269,16 @@ def test_the_same_search_finds_names_in_what_is_not_deidentified(handed_out: Han
         assert re.search(rf"{SURNAME} in .*{re.escape(file)}\n", found), file
     slide = next((handed_out.project.parent / "slides").glob("*.tif"))
     assert fingerprint(slide) in found
+
+
+@pytest.mark.parametrize(
+    ("manifest", "key"), [("tiles", "slides"), ("found", "images")], ids=["tiles", "detections"]
+)
+def test_notes_name_images_by_code(handed_out: HandedOut, manifest: str, key: str) -> None:
+    text = (handed_out.out / manifest / "manifest.json").read_text("utf-8")
+    for image in json.loads(text)[key]:
+        code = image.get("image") or image["name"]
+        assert [n for n in image["notes"] if n.startswith(f"image '{code}': QuPath says")]
 
 
 def test_pictures_are_labelled_with_codes(handed_out: HandedOut) -> None:
