@@ -20,6 +20,7 @@ from .schemes import Scheme, load_scheme
 from .settings import Settings, load_settings, render_settings
 from .steps.agree import AdjudicateResult, AgreeResult, adjudicate, agree
 from .steps.copy import CopyResult, copy
+from .steps.deidentify import hand_out_detections
 from .steps.detect import DetectOptions, DetectResult, detect, detect_files
 from .steps.doctor import DoctorResult, doctor
 from .steps.evaluate import EvaluateResult, evaluate
@@ -76,6 +77,7 @@ __all__ = [  # noqa: RUF022
     "ReportResult",
     "detect",
     "detect_files",
+    "hand_out_detections",
     "DetectOptions",
     "DetectResult",
     "push",

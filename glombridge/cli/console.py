@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from rich import box
@@ -121,3 +122,8 @@ def table(title: str, columns: list[str], rows: list[list[Any]]) -> None:
 def line(text: str) -> None:
     """One line on standard output."""
     OUT.print(text, markup=False, soft_wrap=True)
+
+
+def key_to_codes(file: Path) -> None:
+    """Where the names behind the codes of what was just written are."""
+    line(f"key to the codes: {file}; keep it, and never hand it out")

@@ -91,12 +91,14 @@ def evaluate(
 @click.argument("project", type=PROJECT)
 @click.option("--weights", metavar="RUN", help="Evaluated run; the newest by default.")
 @click.option("--out", type=PROJECT, help="The HTML file to write.")
+@click.option("--deidentify", is_flag=True, help="Codes instead of image and patient names.")
 @mapping_slides
 @common
 def report(
     project: Path,
     weights: str | None,
     out: Path | None,
+    deidentify: bool,
     slides: tuple[str, ...],
     as_json: bool,
     reporter: Reporter,
@@ -106,11 +108,14 @@ def report(
     from ..steps.report import report as run
     from . import console
 
-    result = run(Project.open(project, slides=slides), run=weights, out=out, reporter=reporter)
+    opened = Project.open(project, slides=slides)
+    result = run(opened, run=weights, out=out, deidentify=deidentify, reporter=reporter)
     if as_json:
         console.print_json(result.as_dict())
         return
     console.line(f"report on {result.run}: {result.file}")
+    if deidentify:
+        console.key_to_codes(opened.workspace.code_key)
     for note in result.notes:
         console.line(f"note: {note}")
 

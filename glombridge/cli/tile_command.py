@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 )
 @click.option("--allow-few-patients", is_flag=True, help="Accept fewer than three patients.")
 @click.option("--preview", is_flag=True, help="A PNG per slide: grid, tissue and labels.")
+@click.option("--deidentify", is_flag=True, help="Codes instead of image and patient names.")
 @click.option("--fresh", is_flag=True, help="Cut every slide, whatever was cut before.")
 @click.option(
     "--workers",
@@ -62,6 +63,7 @@ def tile(
     patient_from: Any,
     allow_few_patients: bool,
     preview: bool,
+    deidentify: bool,
     fresh: bool,
     workers: int | None,
     cluster: str | None,
@@ -105,6 +107,7 @@ def tile(
         allow_few_patients=allow_few_patients,
         fresh=fresh,
         previews=preview,
+        deidentify=deidentify,
         workers=workers,
         cluster=cluster,
         break_lock=break_lock,
@@ -112,8 +115,10 @@ def tile(
     )
     if as_json:
         console.print_json(result.as_dict())
-    else:
-        show_tiles(result)
+        return
+    show_tiles(result)
+    if deidentify:
+        console.key_to_codes(opened.workspace.code_key)
 
 
 def show_tiles(result: TileResult) -> None:

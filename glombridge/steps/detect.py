@@ -453,6 +453,12 @@ def load_proposals(
                 f"{project.settings.class_names}"
             )
             raise InputError(msg)
+        if manifest.get("deidentified"):
+            msg = (
+                f"{folder} holds codes instead of the project's images, so that nobody can push it. "
+                f"Push the run it is a copy of: glombridge/detections/{manifest['run']}."
+            )
+            raise InputError(msg)
         if not manifest["project"]:
             msg = (
                 f"{folder} was made from slide files, not from the images of a project, so nobody "

@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ..errors import GlombridgeError, InputError, PartlyDoneError
-from ..ledger import ProjectLock
+from ..ledger import ProjectLock, open_codes
 from ..progress import SILENT, Reporter, Task
 from ..scale import open_cluster
 from ..settings import PatientSource, SplitSettings, TileSettings
@@ -21,6 +21,7 @@ from ..tiles.crew import Hands, Threads
 from ..tiles.labels import Areas, ClassMap, VisibleRule
 from ..tiles.split import Fractions, Part, split_patients
 from ..tiles.writer import DatasetResult, DatasetSettings, SlideJob, TileProgress, write_dataset
+from .deidentify import DATASET, coded_jobs
 from .project import Project
 from .tile_cluster import ClusterHands
 
@@ -69,6 +70,7 @@ def tile(
     allow_few_patients: bool = False,
     fresh: bool = False,
     previews: bool = False,
+    deidentify: bool = False,
     workers: int | None = None,
     cluster: str | None = None,
     break_lock: bool = False,
@@ -89,6 +91,8 @@ def tile(
         allow_few_patients: accept fewer than three.
         fresh: cut every slide, whatever is there already.
         previews: draw a picture per slide.
+        deidentify: write codes instead of the names of images and patients; such datasets are
+            numbered apart, and training takes one only where it is told to.
         workers: threads; on a cluster those for one slide, 1 by default.
         cluster: a Dask cluster that does the work on slides, as :func:`.open_cluster` names it.
         break_lock: take the project lock whoever holds it.
@@ -113,7 +117,9 @@ def tile(
         project = project.with_patients_from(patient_from)
     settings, workspace = project.settings, project.workspace
     wanted = dataset_settings(project)
+    kind = DATASET if deidentify else "tiles"
     with (
+        open_codes(workspace) if deidentify else nullcontext() as codes,
         _hands(cluster, workers, reporter) as hands,
         ProjectLock(workspace.lock_file, break_lock=break_lock),
     ):
@@ -123,8 +129,10 @@ def tile(
         patients = {i.entry.id: project.patient(i.entry) for i in images}
         parts = decide_parts(project, images, patients, allow_few=allow_few_patients)
         jobs, failed = _jobs(project, images, patients, parts)
-        newest = None if fresh else workspace.latest_run(workspace.datasets, "tiles")
-        folder = out or workspace.new_run(workspace.datasets, "tiles")
+        if codes is not None:
+            jobs = coded_jobs(jobs, codes)
+        newest = None if fresh else workspace.latest_run(workspace.datasets, kind)
+        folder = out or workspace.new_run(workspace.datasets, kind)
         with reporter.task("cut tiles", len(jobs)) as task:
             dataset = write_dataset(
                 jobs,
@@ -134,6 +142,7 @@ def tile(
                 reuse=not fresh,
                 hands=hands,
                 previews=previews,
+                coded=None if codes is None else codes.fingerprint,
                 progress=_teller(task),
             )
         if dataset.folder == folder:
@@ -143,7 +152,8 @@ def tile(
                 pull=pulled.folder.name if pulled.folder else None,
                 tiles=dict(dataset.tiles),
             )
-    failed = [*failed, *dataset.failed]
+    named = (lambda code: code) if codes is None else codes.name_of
+    failed = [*failed, *((named(image), why) for image, why in dataset.failed)]
     result = TileResult(
         dataset,
         pulled,

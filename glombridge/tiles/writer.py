@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ..errors import InputError
@@ -26,6 +26,9 @@ from .manifest import (
 from .records import SlideRecord, tiles_csv
 
 __all__ = ["DatasetResult", "DatasetSettings", "SlideJob", "TileProgress", "write_dataset"]
+
+WITHHELD = "it could not be read"
+"""Stands for the reason in what is handed out, as the reason names a file."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,7 @@ def write_dataset(
     workers: int | None = None,
     hands: Hands | None = None,
     previews: bool = False,
+    coded: Callable[[str], str] | None = None,
     progress: Callable[[TileProgress], None] | None = None,
 ) -> DatasetResult:
     """Cut slides into an ultralytics dataset.
@@ -105,6 +109,8 @@ def write_dataset(
         workers: threads; as many as there are cores by default.
         hands: who does the work on slides, instead of these threads.
         previews: write a picture per slide of the grid, the tissue and the labels.
+        coded: gives what stands for a slide's fingerprint, in a dataset whose jobs carry codes for
+            names. Why a slide could not be read is left out of its manifest, too: it holds a path.
         progress: told about each tile.
 
     Raises:
@@ -120,6 +126,8 @@ def write_dataset(
         older = [d for d in (folder, previous) if reuse and d is not None and is_dataset(d)]
         known = {r.key: (r, d) for d in reversed(older) for r in readable_records(d)}
         looks, failures = _looks(jobs, settings, [r for r, _ in known.values()], hands)
+        if coded is not None:
+            looks = {i: replace(k, fingerprint=coded(k.fingerprint)) for i, k in looks.items()}
         ready = [job for job in jobs if job.entry_id in looks]
         _check_anything_left(ready, failures)
         leaks = check_leaks(
@@ -153,7 +161,8 @@ def write_dataset(
             for task in tasks:
                 if task.key in by_key:
                     draft.add_preview(task, settings)
-        text = manifest_text(records, failures, settings, spec, leaks).encode()
+        told = failures if coded is None else [(image, WITHHELD) for image, _ in failures]
+        text = manifest_text(records, told, settings, spec, leaks).encode()
         draft.write("manifest.json", text)
         draft.write("data.yaml", data_yaml_text(settings.class_map).encode())
         draft.write("tiles.csv", tiles_csv(records))

@@ -41,8 +41,12 @@ def walked(tmp_path_factory: pytest.TempPathFactory, network_calls: list[str]) -
 @pytest.fixture
 def project(walked: DemoResult, tmp_path: Path) -> Path:
     """A copy of the walked project, its slides beside it, ready to be spoilt."""
+    return copy_of(walked, tmp_path / "copy")
+
+
+def copy_of(walked: DemoResult, copy: Path) -> Path:
+    """The walked project in another folder, its slides linked beside it."""
     root = walked.project_file.parent.parent
-    copy = tmp_path / "copy"
     copy.mkdir()
     shutil.copytree(root / "project", copy / "project")
     (copy / "slides").mkdir()
