@@ -13,6 +13,7 @@ import click
 
 from ..progress import SILENT, Reporter
 from .main import PROJECT, cli, common, mapping_slides, on_cluster, trusting_weights
+from .plain_text import harmless
 
 if TYPE_CHECKING:
     from ..steps.detect import DetectResult
@@ -262,7 +263,7 @@ def _event_writer() -> Callable[[dict[str, Any]], None]:
             if now - told < EVENT_EVERY_SECONDS:
                 return
             told = now
-        sys.stderr.write(json.dumps(event, ensure_ascii=False) + "\n")
+        sys.stderr.write(harmless(json.dumps(event, ensure_ascii=False)) + "\n")
         sys.stderr.flush()
 
     return write

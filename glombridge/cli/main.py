@@ -16,6 +16,7 @@ import click
 from .. import __version__
 from ..components import explain_import_error
 from ..errors import ExitCode, GlombridgeError
+from .plain_text import HarmlessFormatter, harmless
 
 PROJECT = click.Path(path_type=Path)
 
@@ -101,9 +102,9 @@ def cli(verbose: int) -> None:
     For research. The program proposes; people decide.
     """
     level = [logging.WARNING, logging.INFO, logging.DEBUG][min(verbose, 2)]
-    logging.basicConfig(
-        level=level, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s"
-    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(HarmlessFormatter("%(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=level, handlers=[handler])
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -125,7 +126,7 @@ def main(arguments: list[str] | None = None) -> int:
         error.show(sys.stderr)
         return ExitCode.USAGE
     except GlombridgeError as error:
-        click.echo(f"glombridge: {error}", err=True)
+        click.echo(harmless(f"glombridge: {error}"), err=True)
         return int(error.exit_code)
     except BrokenPipeError:
         return ExitCode.DONE
@@ -138,7 +139,8 @@ def main(arguments: list[str] | None = None) -> int:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EPERM):
             where = f" ({error.filename})" if error.filename else ""
-            click.echo(f"glombridge: the machine refused: {error.strerror}{where}", err=True)
+            refused = f"glombridge: the machine refused: {error.strerror}{where}"
+            click.echo(harmless(refused), err=True)
             return ExitCode.MACHINE
         raise
     return ExitCode.DONE

@@ -124,15 +124,20 @@ class JpegBlocks:
             return None
         if len(data) != size:
             return None
+        # Its place is made here: a block of 2 kB may say of itself that it is 65,500 px wide, and
+        # the decoder would make room for that before anybody could look.
+        block = np.empty((level.block_height, level.block_width, 3), np.uint8)
         try:
-            block = imagecodecs.jpeg8_decode(
-                data, tables=level.tables, colorspace=level.colours, outcolorspace="RGB"
+            imagecodecs.jpeg8_decode(
+                data,
+                tables=level.tables,
+                colorspace=level.colours,
+                outcolorspace="RGB",
+                out=block,
             )
         except (imagecodecs.Jpeg8Error, ValueError, RuntimeError):
             return None
-        if block.shape != (level.block_height, level.block_width, 3) or block.dtype != np.uint8:
-            return None
-        return np.asarray(block, np.uint8)
+        return block
 
     def _agrees(self, level: int, downsample: float, openslide: OpenSlideReader) -> bool:
         """Whether the block with most to see is what OpenSlide gives at the same place."""

@@ -285,6 +285,7 @@ def fingerprint(path: Path | str) -> str:
         InputError: the file cannot be read.
     """
     path = Path(path)
+    _check_is_file(path)
     try:
         with path.open("rb") as file:
             size = path.stat().st_size
@@ -302,6 +303,7 @@ def _open(path: Path) -> openslide.OpenSlide:
     if not path.exists():
         msg = f"slide {path.name!r} is not there ({path}). Was it moved?"
         raise InputError(msg)
+    _check_is_file(path)
     try:
         return openslide.OpenSlide(path)
     except openslide.OpenSlideUnsupportedFormatError as error:
@@ -312,6 +314,13 @@ def _open(path: Path) -> openslide.OpenSlide:
     except (openslide.OpenSlideError, OSError) as error:
         msg = f"slide {path.name!r} cannot be opened: {error} ({path})"
         raise InputError(msg) from error
+
+
+def _check_is_file(path: Path) -> None:
+    """Opening a pipe waits for whoever writes into it, and a device may never end."""
+    if path.exists() and not path.is_file() and not path.is_dir():
+        msg = f"slide {path.name!r} is neither a file nor a folder ({path})"
+        raise InputError(msg)
 
 
 def _broken_levels(dimensions: tuple[tuple[int, int], ...]) -> tuple[int, ...]:
