@@ -28,6 +28,7 @@ from .checkpoint import load_best, load_state, save_state
 from .failure import explained, keep_failure, out_of_memory
 from .order import EpochSampler, SeededTiles, seed_everything
 from .sandbox import quieten
+from .stain import StainJitter
 
 quieten()
 
@@ -77,6 +78,7 @@ class _Exact:
         with torch_distributed_zero_first(rank):
             tiles = self.build_dataset(dataset_path, mode, batch_size)
         _check_complete(tiles, dataset_path)
+        tiles.transforms.insert(0, StainJitter())
         seeded = SeededTiles(tiles, self.args.seed)
         loader = build_dataloader(
             seeded, batch_size, self.args.workers, shuffle=False, device=self.device
