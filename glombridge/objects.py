@@ -31,6 +31,9 @@ CLASS_SEPARATOR = ": "
 ELLIPSE_SEGMENTS = 64
 """Vertices of the polygon that stands for an ellipse; a multiple of 4, so its bounds are exact."""
 
+_PER_PX = 100
+"""QuPath keeps hundredths of a pixel: 0.6 and later round geometries to that when they read them."""
+
 
 class ObjectKind(str, Enum):
     """What kind of QuPath object it is."""
@@ -186,6 +189,17 @@ class Outline:
         xy[0], xy[quarter] = (x1, cy), (cx, y1)
         xy[2 * quarter], xy[3 * quarter] = (x0, cy), (cx, y0)
         return cls(Polygon(xy), OutlineKind.ELLIPSE, plane)
+
+    @classmethod
+    def rounded(cls, geometry: BaseGeometry) -> Outline:
+        """A valid area with its corners at hundredths of a pixel, which is what QuPath keeps.
+
+        Raises:
+            InputError: nothing is left of it.
+        """
+        # Snapped to the grid first, because rounding corner by corner can make lines cross.
+        snapped = shapely.set_precision(geometry, 1 / _PER_PX)
+        return cls.of(shapely.transform(snapped, lambda xy: np.round(xy * _PER_PX) / _PER_PX))
 
     @property
     def bounds(self) -> tuple[float, float, float, float]:

@@ -6,9 +6,10 @@ They are a public format: scripts in QuPath and older versions of glombridge rea
 from __future__ import annotations
 
 STATE = "glombridge.state"
-"""Object metadata: what the object was when glombridge wrote it, ``proposal`` or ``error``."""
+"""Object metadata: what the object was when glombridge wrote it: ``proposal``, ``error``, ``disagreement``."""
 PROPOSAL_STATE = "proposal"
 ERROR_STATE = "error"
+DISAGREEMENT_STATE = "disagreement"
 ERROR = "glombridge.error"
 """Object metadata of an error: ``missed``, ``false`` or ``misplaced``."""
 LAYER = "glombridge.layer"
@@ -22,7 +23,7 @@ SECONDS = "glombridge.seconds"
 GRADED = "glombridge.graded"
 """Object metadata: name and version of the scheme every lesion of which was looked for."""
 REASON = "glombridge.reason"
-"""Object metadata of a proposal: why it stands where it does in the queue."""
+"""Object metadata of a proposal or disagreement: why it stands where it does in the queue."""
 QUEUE = "glombridge.queue"
 """Object metadata of a proposal: strategy and seed of the queue it stands in."""
 RUN = "glombridge.run"
@@ -36,6 +37,10 @@ SEARCHED = "glombridge.searched"
 SEARCHED_BY = "glombridge.searched_by"
 SEARCHED_AT = "glombridge.searched_at"
 """Image metadata: who said so and when (UTC), written by the review window."""
+
+COUNTING = "glombridge.counting"
+"""Image metadata: ``true`` on the one slide that counts for its case, ``distinct`` on slides that show
+different tissue; absent = nothing is declared."""
 
 CONFIDENCE = "Confidence"
 """Measurement: the detector's score, 0 to 1."""
@@ -51,8 +56,13 @@ LESION = "Lesion: "
 DIAMETER_UM = "Diameter um"
 """Measurement: mean of the box's width and height, in micrometres."""
 
-ERROR_CLASSES = ("Missed", "False")
-"""Classes of objects that show a detector's errors in QuPath; they are never truth."""
+AREA_UM2 = "Area um2"
+"""Measurement: area of the outline, in square micrometres; none where the outline is only a box."""
+
+DISAGREEMENT_CLASS = "Disagreement"
+"""Class of objects that show in QuPath what two readers see differently."""
+ERROR_CLASSES = ("Missed", "False", DISAGREEMENT_CLASS)
+"""Classes of objects that show a detector's errors or readers' disagreements; they are never truth."""
 
 PROPOSED = "Proposed"
 """Leaf of the class a proposal carries, below its truth class: ``Glomerulus: Proposed``."""

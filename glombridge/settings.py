@@ -10,11 +10,12 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 
 from .errors import InputError, UsageError
-from .objects import Color, PathClass
+from .objects import CLASS_SEPARATOR, Color, PathClass
 from .provenance import ERROR_CLASSES, PROPOSED
+from .schemes import SHIPPED, Scheme, load_scheme, shipped_scheme
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -211,6 +212,35 @@ class EvaluateSettings(_Section):
     resamples: int = Field(default=1000, ge=100, le=100000)
 
 
+class ReviewSettings(_Section):
+    """How glomeruli are graded, and which slide of a case counts.
+
+    Attributes:
+        scheme: a grading scheme that comes with glombridge, or the path of a file, ending in
+            ``.toml`` and relative to the settings; ``None`` = nothing is graded.
+        counting: names of images of which each is the one that counts for its case.
+        distinct: names of images that show other tissue than every other one of the case.
+    """
+
+    scheme: str | None = None
+    counting: list[str] = []
+    distinct: list[str] = []
+
+    @model_validator(mode="after")
+    def _scheme_is_known(self) -> ReviewSettings:
+        if self.scheme is not None and not _is_file(self.scheme) and self.scheme not in SHIPPED:
+            msg = (
+                f"no grading scheme {self.scheme!r}: one of {', '.join(SHIPPED)}, or a file that ends "
+                "in .toml, relative to the settings"
+            )
+            raise ValueError(msg)
+        return self
+
+
+def _is_file(scheme: str) -> bool:
+    return scheme.lower().endswith(".toml")
+
+
 class SplitSettings(_Section):
     """Shares of the patients; test patients stay test patients for the life of the project.
 
@@ -249,6 +279,8 @@ class Settings(_Section):
     detect: DetectSettings = DetectSettings()
     push: PushSettings = PushSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
+    review: ReviewSettings = ReviewSettings()
+    _scheme: Scheme | None = PrivateAttr(default=None)
 
     @model_validator(mode="after")
     def _one_meaning_per_class(self) -> Settings:
@@ -268,7 +300,8 @@ class Settings(_Section):
                     raise ValueError(msg)
                 if str(path) in ERROR_CLASSES:
                     msg = (
-                        f"{role} lists {name!r}, the class of objects that show a detector's errors"
+                        f"{role} lists {name!r}, a class of objects that show a detector's errors or "
+                        "readers' disagreements"
                     )
                     raise ValueError(msg)
                 if str(path) in seen and seen[str(path)] != role:
@@ -277,7 +310,73 @@ class Settings(_Section):
                     )
                     raise ValueError(msg)
                 seen[str(path)] = role
+        if self.review.scheme in SHIPPED:
+            self._scheme = shipped_scheme(str(self.review.scheme))
         return self
+
+    @property
+    def scheme(self) -> Scheme | None:
+        """The grading scheme, ``None`` = nothing is graded.
+
+        Raises:
+            UsageError: it is a file, and these settings were not read from one that it lies beside.
+        """
+        if self._scheme is None and self.review.scheme is not None:
+            msg = (
+                f"the grading scheme {self.review.scheme!r} is relative to a settings file; read the "
+                "settings with load_settings, or give the scheme by with_scheme"
+            )
+            raise UsageError(msg)
+        return self._scheme
+
+    def with_scheme(self, name: str, folder: Path) -> Settings:
+        """These settings with another grading scheme.
+
+        Args:
+            name: of a scheme that comes with glombridge, or a file that ends in ``.toml``.
+            folder: what a relative file is relative to.
+
+        Raises:
+            InputError: there is no such scheme, or it cannot be used.
+        """
+        scheme = load_scheme(folder / name) if _is_file(name) else shipped_scheme(name)
+        review = self.review.model_copy(update={"scheme": name})
+        changed = self.model_copy(update={"review": review})
+        changed._scheme = scheme
+        return changed
+
+    @property
+    def graded_classes(self) -> dict[str, str]:
+        """Classes that only the grading scheme brings, to the detector class each counts as.
+
+        ``Glomerulus: LABEL`` for each label; what the settings themselves say of a class wins.
+        """
+        labels = self.scheme.labels if self.scheme is not None else ()
+        derived = [PathClass.parse(name).derive(label) for name in self.classes for label in labels]
+        found = ((str(c), self._graded_as(c)) for c in derived)
+        return {name: of for name, of in found if of is not None and not self._is_listed(name)}
+
+    def _is_listed(self, name: str) -> bool:
+        return any(name in aliases for aliases in self.classes.values())
+
+    def _graded_as(self, path_class: PathClass) -> str | None:
+        """The detector class that a class counts as because its leaf is a label of the scheme."""
+        if self.scheme is None or path_class.names[-1] not in self.scheme.lesion_labelled:
+            return None
+        name = str(path_class)
+        if any(name in said for said in (self.ignore, self.regions, self.rejected, self.unused)):
+            return None
+        base = CLASS_SEPARATOR.join(path_class.names[:-1])
+        return next((c for c in self.classes if str(PathClass.parse(c)) == base), None)
+
+    @property
+    def class_aliases(self) -> dict[str, list[str]]:
+        """Detector class -> the QuPath classes that count as it, those of the scheme too."""
+        graded = self.graded_classes
+        return {
+            name: [*aliases, *(alias for alias, of in graded.items() if of == name)]
+            for name, aliases in self.classes.items()
+        }
 
     @property
     def class_names(self) -> list[str]:
@@ -290,7 +389,8 @@ class Settings(_Section):
         for index, aliases in enumerate(self.classes.values()):
             if name in aliases:
                 return index
-        return None
+        graded = None if path_class is None else self._graded_as(path_class)
+        return None if graded is None else self.class_names.index(graded)
 
     def proposed_class(self, class_name: str) -> PathClass:
         """The class a proposal of this detector class carries."""
@@ -299,6 +399,9 @@ class Settings(_Section):
 
 def load_settings(path: Path) -> Settings:
     """Read and check a settings file.
+
+    Args:
+        path: of the TOML file.
 
     Raises:
         InputError: no such file, not TOML, an unknown key, or a value that cannot be; the message
@@ -313,7 +416,7 @@ def load_settings(path: Path) -> Settings:
         msg = f"{path} is not UTF-8 text: {error}"
         raise InputError(msg) from error
     try:
-        return Settings.model_validate(tomllib.loads(text))
+        settings = Settings.model_validate(tomllib.loads(text))
     except tomllib.TOMLDecodeError as error:
         msg = f"{path} is not valid TOML: {error}"
         raise InputError(msg) from error
@@ -324,10 +427,22 @@ def load_settings(path: Path) -> Settings:
         ]
         msg = f"{path} has settings that cannot be:\n" + "\n".join(lines)
         raise InputError(msg) from error
+    scheme = settings.review.scheme
+    if scheme is None or not _is_file(scheme):
+        return settings
+    try:
+        return settings.with_scheme(scheme, path.parent)
+    except InputError as error:
+        msg = f"{path}: scheme in [review]: {error}"
+        raise InputError(msg) from error
 
 
 def render_settings(settings: Settings) -> str:
-    """The settings as commented TOML text; reading it back gives equal settings."""
+    """The settings as commented TOML text; reading it back gives equal settings.
+
+    Args:
+        settings: to be written.
+    """
     t, p, patients = settings.tiles, settings.project, settings.patients
     lines = [
         "# glombridge settings of this QuPath project. Every key may be left out.",
@@ -412,6 +527,11 @@ def render_settings(settings: Settings) -> str:
         '# target: "recall" works at the highest confidence that finds target_recall of the objects on',
         '# the validation slides, "f1" at the one with the best balance of found and false.',
         *_section("evaluate", settings.evaluate),
+        "# How glomeruli are graded: scheme is lupus, oxford, three-grade, or a file of your own beside",
+        "# this one (docs/grading.md). The classes it gives glomeruli count as their detector class.",
+        "# counting: images of which each is the one that counts for its patient. distinct: images that",
+        "# show other tissue than any other one of the patient. Other images are never added up.",
+        *_section("review", settings.review),
     ]
     return "\n".join(lines).rstrip() + "\n"
 

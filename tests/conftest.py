@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,6 +24,16 @@ def _missing_tools() -> dict[str, str]:
         missing["node"] = "Node.js is not installed"
     if shutil.which("chromium") is None and shutil.which("chromium-browser") is None:
         missing["chromium"] = "Chromium is not installed"
+    modules = Path(os.environ.get("GLOMBRIDGE_NODE_MODULES", DATA.parents[1] / "node_modules"))
+    if shutil.which("java") is None:
+        missing["groovy"] = "Java is not installed"
+    elif not (modules / "npm-groovy-lint").is_dir():
+        missing["groovy"] = f"npm-groovy-lint is not in {modules}: 'npm install npm-groovy-lint'"
+    if (
+        shutil.which("strace") is None
+        or subprocess.run(["strace", "true"], capture_output=True).returncode
+    ):
+        missing["strace"] = "strace is not installed, or may not trace here"
     return missing
 
 

@@ -14,6 +14,7 @@ from ..progress import Reporter
 from .detect_command import show_detections
 from .evaluate_command import show_evaluation
 from .main import PROJECT, cli, common, mapping_slides, size_px
+from .queue_command import show_queue
 from .sync_commands import show_push
 from .tile_command import show_tiles
 from .train_command import show_training
@@ -74,18 +75,20 @@ def status(
     help="How image data is read and written: by an installed QuPath, or without one. "
     "Default: by QuPath if one is found that is not older than the project.",
 )
+@click.option("--scheme", help="How glomeruli are graded: lupus, oxford, three-grade or FILE.toml.")
 @common
 def init(
     project: Path,
     store: StoreKind | None,
+    scheme: str | None,
     as_json: bool,
     reporter: Reporter,  # noqa: ARG001
 ) -> None:
-    """Write the settings file of a QuPath project."""
+    """Write the settings file of a QuPath project, and the review scripts into it."""
     from ..steps.init import init as run
     from . import console
 
-    result = run(project, store_kind=store)
+    result = run(project, store_kind=store, scheme=scheme)
     if as_json:
         console.print_json(result.as_dict())
         return
@@ -93,6 +96,9 @@ def init(
     console.line(f"settings {done}: {result.settings_file}")
     for name, aliases in result.settings.classes.items():
         console.line(f"class {name}: {', '.join(aliases)}")
+    if result.settings.scheme is not None:
+        graded = ", ".join(result.settings.graded_classes)
+        console.line(f"grading scheme {result.settings.scheme.stamp}; it adds the classes {graded}")
     for note in result.notes:
         console.line(f"note: {note}")
 
@@ -170,7 +176,7 @@ def round_(
     as_json: bool,
     reporter: Reporter,
 ) -> None:
-    """Pull, tile, train, evaluate, detect and push, once."""
+    """Pull, tile, train, evaluate, detect, push and queue, once."""
     from ..steps.project import Project
     from ..steps.round import paper_round, walk_round
     from ..steps.train import options_of
@@ -195,19 +201,27 @@ def round_(
     show_evaluation(result.evaluate)
     show_detections(result.detect)
     show_push(result.push)
+    show_queue(result.queue)
     console.line(f"next: open {opened.store.project_file} in QuPath and review the proposals")
 
 
 @cli.command()
 @click.argument("folder", type=PROJECT, default=Path("demo"))
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option(
+    "--seed",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="The same seed paints the same slides.",
+)
+@click.option("--quick", is_flag=True, help="Five small slides, to try the commands in seconds.")
 @common
-def demo(folder: Path, seed: int, as_json: bool, reporter: Reporter) -> None:
+def demo(folder: Path, seed: int, quick: bool, as_json: bool, reporter: Reporter) -> None:
     """The whole loop on slides it paints itself, into FOLDER. No GPU, no QuPath, no network."""
     from ..demo.run import run_demo
     from . import console
 
-    result = run_demo(folder, seed=seed, reporter=reporter)
+    result = run_demo(folder, seed=seed, quick=quick, reporter=reporter)
     if as_json:
         console.print_json(result.as_dict())
         return

@@ -7,10 +7,12 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     Progress,
@@ -22,13 +24,15 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Table
+from rich.text import Text
 
 from ..progress import SILENT, Reporter, Task
+from .plain_text import harmless
 
 LOG_EVERY_SECONDS = 15.0
 
-OUT = Console(highlight=False)
-ERR = Console(stderr=True, highlight=False)
+OUT = Console(highlight=False, emoji=False)
+ERR = Console(stderr=True, highlight=False, emoji=False)
 
 
 class RichReporter:
@@ -42,7 +46,7 @@ class RichReporter:
             return
         columns = (
             SpinnerColumn(),
-            TextColumn("{task.description:<18}"),
+            TextColumn("{task.description:<18}", markup=False),
             BarColumn(bar_width=30),
             TaskProgressColumn(),
             TimeElapsedColumn(),
@@ -51,7 +55,7 @@ class RichReporter:
             TextColumn("[dim]{task.fields[note]}", markup=True),
         )
         with Progress(*columns, console=ERR) as progress:
-            task_id = progress.add_task(description, total=total, note="")
+            task_id = progress.add_task(harmless(description), total=total, note="")
             yield _Bar(progress, task_id)
             progress.update(task_id, completed=total or 0, note="")
 
@@ -66,7 +70,7 @@ class _Bar:
         if note is None:
             self._progress.update(self._task_id, advance=steps)
         else:
-            self._progress.update(self._task_id, advance=steps, note=note.replace("[", r"\["))
+            self._progress.update(self._task_id, advance=steps, note=escape(harmless(note)))
 
 
 class _Lines:
@@ -94,7 +98,8 @@ class _Lines:
 
     def _tell(self, text: str) -> None:
         self._told = time.monotonic()
-        ERR.print(f"{self._description}: {text}", markup=False, soft_wrap=True)
+        text = harmless(f"{self._description}: {text}")
+        ERR.print(text, markup=False, soft_wrap=True)
 
 
 def reporter(*, quiet: bool) -> Reporter:
@@ -104,20 +109,30 @@ def reporter(*, quiet: bool) -> Reporter:
 
 def print_json(document: Any) -> None:
     """One JSON document on standard output, and nothing else there."""
-    sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+    # What is spelled out stands inside strings, where JSON reads it as the same character.
+    sys.stdout.write(harmless(json.dumps(document, indent=2, ensure_ascii=False)) + "\n")
     sys.stdout.flush()
 
 
 def table(title: str, columns: list[str], rows: list[list[Any]]) -> None:
     """A table on standard output; columns after the first are numbers, set right."""
-    made = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+    # As Text, which no name can break out of: rich reads [tags] in plain strings.
+    heading = Text(harmless(title), style="bold")
+    made = Table(title=heading, title_justify="left", box=box.SIMPLE_HEAD)
     for k, column in enumerate(columns):
-        made.add_column(column, justify="left" if k == 0 else "right", overflow="fold")
+        made.add_column(
+            Text(harmless(column)), justify="left" if k == 0 else "right", overflow="fold"
+        )
     for row in rows:
-        made.add_row(*("-" if v is None else str(v).replace("[", r"\[") for v in row))
+        made.add_row(*(Text("-" if v is None else harmless(str(v))) for v in row))
     OUT.print(made)
 
 
 def line(text: str) -> None:
     """One line on standard output."""
-    OUT.print(text, markup=False, soft_wrap=True)
+    OUT.print(harmless(text), markup=False, soft_wrap=True)
+
+
+def key_to_codes(file: Path) -> None:
+    """Where the names behind the codes of what was just written are."""
+    line(f"key to the codes: {file}; keep it, and never hand it out")

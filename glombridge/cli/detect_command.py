@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..progress import SILENT, Reporter
-from .main import PROJECT, cli, common, mapping_slides, trusting_weights
+from .main import PROJECT, cli, common, mapping_slides, on_cluster, trusting_weights
+from .plain_text import harmless
 
 if TYPE_CHECKING:
     from ..steps.detect import DetectResult
@@ -86,7 +87,13 @@ def _region(
 @click.option("--batch", type=click.IntRange(1), help="Tiles shown to the model at once.")
 @click.option("--method", type=click.Choice(["views", "nms", "nmm"]), help="How to stitch.")
 @click.option("--flips", is_flag=True, help="Look mirrored too, to say how sure the model is.")
+@click.option(
+    "--deidentify",
+    is_flag=True,
+    help="Also a copy for others, with codes instead of names; --out is where.",
+)
 @click.option("--profile", is_flag=True, help="Print where the time went.")
+@on_cluster
 @trusting_weights
 @mapping_slides
 @common
@@ -108,7 +115,9 @@ def detect(
     batch: int | None,
     method: str | None,
     flips: bool,
+    deidentify: bool,
     profile: bool,
+    cluster: str | None,
     slides: tuple[str, ...],
     as_json: bool,
     reporter: Reporter,
@@ -118,7 +127,8 @@ def detect(
     What an interrupted run has finished is not done again. With --json, progress comes as one JSON
     object per line on standard error.
     """
-    from ..errors import InputError, UsageError
+    from ..errors import InputError, PartlyDoneError, UsageError
+    from ..steps.deidentify import check_free, hand_out_detections, last_detected
     from ..steps.detect import DetectOptions, detect_files
     from ..steps.detect import detect as detect_project
     from ..steps.detect_targets import Choice
@@ -129,23 +139,38 @@ def detect(
     if absent:
         msg = f"no project and no slide file {', '.join(absent)}"
         raise InputError(msg)
+    if cluster is not None and profile:
+        msg = "--profile is of one machine, and does not go with --cluster"
+        raise UsageError(msg)
     options = DetectOptions(min_confidence, device, workers, batch, method, flips)
     on_event = None
+    copied: Path | None = None
     if as_json and reporter is not SILENT:
         reporter, on_event = SILENT, _event_writer()
     if len(inputs) == 1 and (inputs[0].is_dir() or inputs[0].suffix == ".qpproj"):
         if mpp is not None:
             msg = "--mpp is for slide files; in a project set mpp in [project] of the settings"
             raise UsageError(msg)
-        result = detect_project(
-            Project.open(inputs[0], slides=slides),
-            weights=weights,
-            out=out,
-            choice=Choice(images, tags, metadata, states, include_test, regions, rois),
-            options=options,
-            reporter=reporter,
-            on_event=on_event,
-        )
+        project = Project.open(inputs[0], slides=slides)
+        if deidentify and out is not None:
+            check_free(out)
+        try:
+            result = detect_project(
+                project,
+                weights=weights,
+                out=None if deidentify else out,
+                choice=Choice(images, tags, metadata, states, include_test, regions, rois),
+                options=options,
+                cluster=cluster,
+                reporter=reporter,
+                on_event=on_event,
+            )
+        except PartlyDoneError:
+            if deidentify:
+                hand_out_detections(project, last_detected(project), out)
+            raise
+        if deidentify:
+            copied = hand_out_detections(project, result.folder, out)
     else:
         for name, given in (
             ("--image", images),
@@ -154,9 +179,10 @@ def detect(
             ("--state", states),
             ("--roi", rois),
             ("--slides", slides),
+            ("--deidentify", deidentify),
         ):
             if given:
-                msg = f"{name} chooses in a project, and {inputs[0]} is none"
+                msg = f"{name} is for a project, and {inputs[0]} is none"
                 raise UsageError(msg)
         if weights is None or out is None:
             msg = "slide files need --weights FILE.pt and --out FOLDER; or give a project folder"
@@ -168,13 +194,18 @@ def detect(
             mpp=mpp,
             regions=regions,
             options=options,
+            cluster=cluster,
             reporter=reporter,
             on_event=on_event,
         )
     if as_json:
-        console.print_json(result.as_dict())
+        told = {"deidentified": str(copied)} if copied is not None else {}
+        console.print_json(result.as_dict() | told)
         return
     show_detections(result)
+    if copied is not None:
+        console.line(f"de-identified copy: {copied}")
+        console.key_to_codes(project.workspace.code_key)
     if profile:
         show_profile(result)
 
@@ -232,7 +263,7 @@ def _event_writer() -> Callable[[dict[str, Any]], None]:
             if now - told < EVENT_EVERY_SECONDS:
                 return
             told = now
-        sys.stderr.write(json.dumps(event, ensure_ascii=False) + "\n")
+        sys.stderr.write(harmless(json.dumps(event, ensure_ascii=False)) + "\n")
         sys.stderr.flush()
 
     return write

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..progress import Reporter
-from .main import PROJECT, cli, common, mapping_slides, trusting_weights
+from .main import PROJECT, cli, common, mapping_slides, on_cluster, trusting_weights
 
 if TYPE_CHECKING:
     from ..evaluation.metrics import Score
@@ -37,6 +37,7 @@ _SHOWN = {
 @click.option("--rounds", is_flag=True, help="How the detector grew from round to round.")
 @click.option("--tiles/--no-tiles", default=True, help="ultralytics' figures on tiles, too.")
 @click.option("--device", help="As torch names it: cpu, 0.")
+@on_cluster
 @trusting_weights
 @mapping_slides
 @common
@@ -47,6 +48,7 @@ def evaluate(
     rounds: bool,
     tiles: bool,
     device: str | None,
+    cluster: str | None,
     slides: tuple[str, ...],
     as_json: bool,
     reporter: Reporter,
@@ -63,14 +65,20 @@ def evaluate(
         raise UsageError(msg)
     opened = Project.open(project, slides=slides)
     if rounds:
-        grown = evaluate_rounds(opened, device=device, reporter=reporter)
+        grown = evaluate_rounds(opened, device=device, cluster=cluster, reporter=reporter)
         if as_json:
             console.print_json(grown.as_dict())
         else:
             show_rounds(grown)
         return
     result = run(
-        opened, weights=weights, against=against, tiles=tiles, device=device, reporter=reporter
+        opened,
+        weights=weights,
+        against=against,
+        tiles=tiles,
+        device=device,
+        cluster=cluster,
+        reporter=reporter,
     )
     if as_json:
         console.print_json(result.as_dict())
@@ -83,12 +91,14 @@ def evaluate(
 @click.argument("project", type=PROJECT)
 @click.option("--weights", metavar="RUN", help="Evaluated run; the newest by default.")
 @click.option("--out", type=PROJECT, help="The HTML file to write.")
+@click.option("--deidentify", is_flag=True, help="Codes instead of image and patient names.")
 @mapping_slides
 @common
 def report(
     project: Path,
     weights: str | None,
     out: Path | None,
+    deidentify: bool,
     slides: tuple[str, ...],
     as_json: bool,
     reporter: Reporter,
@@ -98,11 +108,14 @@ def report(
     from ..steps.report import report as run
     from . import console
 
-    result = run(Project.open(project, slides=slides), run=weights, out=out, reporter=reporter)
+    opened = Project.open(project, slides=slides)
+    result = run(opened, run=weights, out=out, deidentify=deidentify, reporter=reporter)
     if as_json:
         console.print_json(result.as_dict())
         return
     console.line(f"report on {result.run}: {result.file}")
+    if deidentify:
+        console.key_to_codes(opened.workspace.code_key)
     for note in result.notes:
         console.line(f"note: {note}")
 
@@ -121,6 +134,12 @@ def show_evaluation(result: EvaluateResult) -> None:
         ["figure", "value", "95 % of resampled patients"],
         [[name, *_with_interval(test["figures"][key])] for key, name in _SHOWN.items()],
     )
+    if test["outlines"]:
+        drawn = test["outlines"]
+        console.line(
+            f"outlines of {drawn['pairs']} found objects: mean IoU with what was drawn "
+            f"{drawn['mean_iou']:.3f}, {drawn['above_0.75']:.0%} above 0.75"
+        )
     for name, told in (result.document.get("tile_level") or {}).items():
         if name in ("val", "test") and told:
             figures = ", ".join(f"{k} {told[k]:.3f}" for k in ("precision", "recall", "f1", "ap50"))

@@ -16,6 +16,7 @@ import click
 from .. import __version__
 from ..components import explain_import_error
 from ..errors import ExitCode, GlombridgeError
+from .plain_text import HarmlessFormatter, harmless
 
 PROJECT = click.Path(path_type=Path)
 
@@ -79,6 +80,11 @@ dry_run = click.option("--dry-run", is_flag=True, help="Say what would be done, 
 while_qupath_runs = click.option(
     "--while-qupath-runs", is_flag=True, help="This project is not open in it."
 )
+on_cluster = click.option(
+    "--cluster",
+    metavar="local|ADDRESS",
+    help="Work on a Dask cluster: local or local:N processes, a scheduler's address or its file.",
+)
 mapping_slides = click.option(
     "--slides",
     multiple=True,
@@ -96,9 +102,9 @@ def cli(verbose: int) -> None:
     For research. The program proposes; people decide.
     """
     level = [logging.WARNING, logging.INFO, logging.DEBUG][min(verbose, 2)]
-    logging.basicConfig(
-        level=level, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s"
-    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(HarmlessFormatter("%(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=level, handlers=[handler])
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -106,10 +112,10 @@ def main(arguments: list[str] | None = None) -> int:
 
     Every error made on purpose ends in one message on standard error, without a traceback.
     """
-    from . import commands, sync_commands  # noqa: F401 - each command registers itself
+    from .registry import cli as every_command
 
     try:
-        cli.main(args=arguments, prog_name="glombridge", standalone_mode=False)
+        every_command.main(args=arguments, prog_name="glombridge", standalone_mode=False)
     except click.exceptions.Abort:
         click.echo("interrupted", err=True)
         return ExitCode.INTERRUPTED
@@ -120,7 +126,7 @@ def main(arguments: list[str] | None = None) -> int:
         error.show(sys.stderr)
         return ExitCode.USAGE
     except GlombridgeError as error:
-        click.echo(f"glombridge: {error}", err=True)
+        click.echo(harmless(f"glombridge: {error}"), err=True)
         return int(error.exit_code)
     except BrokenPipeError:
         return ExitCode.DONE
@@ -133,7 +139,8 @@ def main(arguments: list[str] | None = None) -> int:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EPERM):
             where = f" ({error.filename})" if error.filename else ""
-            click.echo(f"glombridge: the machine refused: {error.strerror}{where}", err=True)
+            refused = f"glombridge: the machine refused: {error.strerror}{where}"
+            click.echo(harmless(refused), err=True)
             return ExitCode.MACHINE
         raise
     return ExitCode.DONE

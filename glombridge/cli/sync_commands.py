@@ -20,6 +20,7 @@ from .main import (
 
 if TYPE_CHECKING:
     from ..ledger.writes import Write
+    from ..review.times import ReviewTime
     from ..steps.history import HistoryResult
     from ..steps.layers import Comparison, LayerRow
     from ..sync.pull import Pull
@@ -283,19 +284,35 @@ def layers(
 @click.argument("project", type=PROJECT)
 @click.argument("object_id", metavar="[ID]", required=False)
 @click.option("-n", "--newest", type=click.IntRange(1), default=20, help="Events; default: 20.")
+@click.option(
+    "--times", "of_readers", is_flag=True, help="Seconds per glomerulus, by reader and round."
+)
 @common
 def history(
     project: Path,
     object_id: str | None,
     newest: int,
+    of_readers: bool,
     as_json: bool,
     reporter: Reporter,  # noqa: ARG001
 ) -> None:
     """Who did what to an object, when; without ID, what was done to the project."""
+    from ..errors import UsageError
     from ..steps.history import history as run
+    from ..steps.history import times
     from ..steps.project import Project
     from . import console
 
+    if of_readers:
+        if object_id is not None:
+            msg = "--times is about the whole project; leave the ID out, or --times"
+            raise UsageError(msg)
+        spent = times(Project.open(project))
+        if as_json:
+            console.print_json({"times": [t.as_dict() for t in spent]})
+        else:
+            show_times(spent)
+        return
     result = run(Project.open(project), object_id, newest=newest)
     if as_json:
         console.print_json(result.as_dict())
@@ -362,7 +379,8 @@ def show_pull(result: Pull) -> None:
     for image in images:
         counts: dict[str, int] = {}
         for decision in image["decisions"]:
-            counts[decision["to"]] = counts.get(decision["to"], 0) + 1
+            what = "graded or looked at again" if decision.get("regraded") else decision["to"]
+            counts[what] = counts.get(what, 0) + 1
         if counts:
             said = ", ".join(f"{n} {state}" for state, n in sorted(counts.items()))
             console.line(f"since the last look: {image['name']}: {said}")
@@ -497,7 +515,7 @@ def show_history(result: HistoryResult) -> None:
     console.line(f"object {result.object} in {where}")
     for step in result.steps:
         by = (
-            f"{step.event} of {step.run or step.layer} ({step.write})"
+            f"{step.event}{f' of {of}' if (of := step.run or step.layer) else ''} ({step.write})"
             if step.write
             else f"by {step.who}, between {step.after or 'ever'} and {step.before}"
         )
@@ -506,6 +524,40 @@ def show_history(result: HistoryResult) -> None:
         console.line(
             f"{step.at}  {step.state.value:<13}{step.path_class or '-'}{score}: {by}{undone}"
         )
+        grades = ", ".join(f"{name} {value:g}" for name, value in step.grades.items())
+        if said := "; ".join(
+            [
+                *([grades] if grades else []),
+                *([f"graded by {step.graded}"] if step.graded else []),
+                *([f"{step.seconds:g} s in all"] if step.seconds is not None else []),
+            ]
+        ):
+            console.line(f"{'':<22}{said}")
+
+
+def show_times(times: list[ReviewTime]) -> None:
+    """A reader and round a row."""
+    from . import console
+
+    if not times:
+        console.line("nothing was decided yet, as of the last pull")
+        return
+    console.table(
+        "seconds per glomerulus, by reader and the run that proposed it",
+        ["reader", "round", "decided", "time known", "unknown", "median s", "total s"],
+        [
+            [
+                t.reader,
+                t.round,
+                t.objects,
+                t.known,
+                t.objects - t.known,
+                t.median_seconds,
+                t.total_seconds,
+            ]
+            for t in times
+        ],
+    )
 
 
 def _event(event: dict[str, Any], images: dict[int, str]) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..progress import Reporter
-from .main import PROJECT, breaking_lock, cli, common, mapping_slides, size_px
+from .main import PROJECT, breaking_lock, cli, common, mapping_slides, on_cluster, size_px
 
 if TYPE_CHECKING:
     from ..steps.tile import TileResult
@@ -38,8 +38,14 @@ if TYPE_CHECKING:
 )
 @click.option("--allow-few-patients", is_flag=True, help="Accept fewer than three patients.")
 @click.option("--preview", is_flag=True, help="A PNG per slide: grid, tissue and labels.")
+@click.option("--deidentify", is_flag=True, help="Codes instead of image and patient names.")
 @click.option("--fresh", is_flag=True, help="Cut every slide, whatever was cut before.")
-@click.option("--workers", type=click.IntRange(1), help="Threads; one per core by default.")
+@click.option(
+    "--workers",
+    type=click.IntRange(1),
+    help="Threads: one per core; on a cluster 1 per slide.",
+)
+@on_cluster
 @breaking_lock
 @mapping_slides
 @common
@@ -57,8 +63,10 @@ def tile(
     patient_from: Any,
     allow_few_patients: bool,
     preview: bool,
+    deidentify: bool,
     fresh: bool,
     workers: int | None,
+    cluster: str | None,
     break_lock: bool,
     slides: tuple[str, ...],
     as_json: bool,
@@ -99,14 +107,18 @@ def tile(
         allow_few_patients=allow_few_patients,
         fresh=fresh,
         previews=preview,
+        deidentify=deidentify,
         workers=workers,
+        cluster=cluster,
         break_lock=break_lock,
         reporter=reporter,
     )
     if as_json:
         console.print_json(result.as_dict())
-    else:
-        show_tiles(result)
+        return
+    show_tiles(result)
+    if deidentify:
+        console.key_to_codes(opened.workspace.code_key)
 
 
 def show_tiles(result: TileResult) -> None:

@@ -44,7 +44,11 @@ if TYPE_CHECKING:
 @click.option(
     "--batch", type=click.IntRange(1), help="Tiles per step. Default: what fits a GPU, 8 on a CPU."
 )
-@click.option("--learning-rate", type=click.FloatRange(0, 1, min_open=True))
+@click.option(
+    "--learning-rate",
+    type=click.FloatRange(0, 1, min_open=True),
+    help="At the start; 0.002 by default, 0.0005 when going on from weights.",
+)
 @click.option("--device", help="As torch names it: cpu, 0, 0,1.")
 @click.option("--resume", is_flag=True, help="Go on with the training that was interrupted.")
 @trusting_weights

@@ -117,10 +117,39 @@ def demo_settings(seed: int) -> Settings:
     )
 
 
+QUICK_STUDY = StudyOptions(
+    n_annotated_patients=3,
+    n_annotated_slides=4,
+    n_unannotated_patients=1,
+    n_unannotated_slides=1,
+    cores_per_slide=(1, 1),
+    tissue_length_um=(2200.0, 2400.0),
+    core_length_um=(2000.0, 2500.0),
+    core_width_um=(680.0, 780.0),
+    margin_um=120.0,
+    glomeruli_per_slide=(6, 7),
+    medulla_share=(0.0, 0.0),
+)
+"""A study so small that the whole loop over it takes seconds; its detector is not good."""
+
+
+def quick_settings(seed: int) -> Settings:
+    """The demo's settings for :data:`QUICK_STUDY`, with just enough training to see something."""
+    settings = demo_settings(seed)
+    train = {"epochs": 40, "batch": 4, "learning_rate": 0.004}
+    return settings.model_copy(
+        update={
+            "train": settings.train.model_copy(update=train),
+            "evaluate": settings.evaluate.model_copy(update={"target": "recall"}),
+        }
+    )
+
+
 def run_demo(
     folder: Path,
     *,
     seed: int = 0,
+    quick: bool = False,
     options: StudyOptions | None = None,
     settings: Settings | None = None,
     reporter: Reporter = SILENT,
@@ -130,7 +159,10 @@ def run_demo(
     Args:
         folder: made by the demo; must not exist or be empty.
         seed: the same seed gives the same slides, annotations, tiles and split.
-        options: the study, 17 slides of 11 patients by default.
+        quick: five small slides, for trying the commands; the detector is not good.
+        options: the study, by default 17 slides of 11 patients, or :data:`QUICK_STUDY`.
+        settings: of the project, by default the demo's own.
+        reporter: for progress.
 
     Raises:
         ProtectedError: the folder holds something already.
@@ -139,14 +171,16 @@ def run_demo(
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         msg = f"{folder} is there already and is not empty; give the demo another folder, or remove it"
         raise ProtectedError(msg)
-    plans = plan_study(seed, options)
+    if settings is None:
+        settings = quick_settings(seed) if quick else demo_settings(seed)
+    plans = plan_study(seed, options or (QUICK_STUDY if quick else None))
     slides = folder / SLIDE_FOLDER
     with reporter.task("paint slides", len(plans)) as task:
         truths = paint_study(
             plans, slides, on_progress=lambda _done, _total, truth: task.advance(note=truth.name)
         )
     store = make_project(folder / PROJECT_FOLDER, slides, plans, truths, seed=seed)
-    init(store.project_file, settings=settings or demo_settings(seed))
+    init(store.project_file, settings=settings)
     project = Project.open(store.project_file)
     result = walk_round(project, reporter=reporter)
     scores, items = _against_truth(project, slides, truths, result, reporter)

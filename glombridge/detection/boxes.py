@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,8 @@ from ..errors import InputError
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
+Outlines = NDArray[np.object_]
+"""Polygons and multipolygons of shapely, or ``None``."""
 
 _EVERYWHERE = np.array([[-np.inf, -np.inf, np.inf, np.inf]])
 
@@ -32,6 +34,8 @@ class Boxes:
             there is one that shows everything, as for stitched objects.
         score_sd: (N,) standard deviation of the score over flipped looks at the same tile, ``None``
             where there was only one look.
+        outline: (N,) outline of each box's object in QuPath pixels, ``None`` where its mask is empty;
+            ``None`` altogether from a model that gives boxes only.
     """
 
     xyxy: Floats
@@ -41,6 +45,7 @@ class Boxes:
     tile: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
     tiles: Floats = field(default_factory=lambda: _EVERYWHERE)
     score_sd: Floats | None = None
+    outline: Outlines | None = None
 
     def __post_init__(self) -> None:
         n = len(self.xyxy)
@@ -56,8 +61,8 @@ class Boxes:
             (self.tile, (n,)),
             (self.tiles, (len(self.tiles), 4)),
         ]
-        if self.score_sd is not None:
-            shapes.append((self.score_sd, (n,)))
+        more = (self.score_sd, self.outline)
+        shapes += [(column, (n,)) for column in more if column is not None]
         if any(column.shape != shape for column, shape in shapes):
             given = ", ".join(str(column.shape) for column, _ in shapes)
             msg = f"columns of {n} boxes disagree: xyxy, score, class, cut sides, tile, tiles are {given}"
@@ -93,6 +98,7 @@ class Boxes:
             msg = "boxes of different grids cannot be put together"
             raise InputError(msg)
         deviations = [p.score_sd for p in parts if p.score_sd is not None]
+        outlines = [p.outline for p in parts if p.outline is not None]
         return cls(
             np.concatenate([p.xyxy for p in parts]),
             np.concatenate([p.score for p in parts]),
@@ -101,6 +107,7 @@ class Boxes:
             np.concatenate([p.tile for p in parts]),
             parts[0].tiles,
             np.concatenate(deviations) if len(deviations) == len(parts) else None,
+            np.concatenate(outlines) if len(outlines) == len(parts) else None,
         )
 
     def take(self, which: Ints | Bools) -> Boxes:
@@ -113,7 +120,12 @@ class Boxes:
             self.tile[which],
             self.tiles,
             None if self.score_sd is None else self.score_sd[which],
+            None if self.outline is None else self.outline[which],
         )
+
+    def without_outlines(self) -> Boxes:
+        """The boxes alone: all that stitching decides by."""
+        return self if self.outline is None else replace(self, outline=None)
 
     def above(self, min_score: float) -> Boxes:
         """The boxes that score at least this much."""

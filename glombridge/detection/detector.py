@@ -1,4 +1,4 @@
-"""A trained model as a function from tiles to boxes.
+"""A trained model as a function from tiles to boxes, and to outlines where it was trained on them.
 
 The network is called directly on batches in memory. ultralytics' ``predict`` gives the same boxes
 (``tests/detection/test_detector.py``), but builds a result object, a set-up and several copies per
@@ -8,6 +8,7 @@ call, which on a GPU would take as long as the network.
 from __future__ import annotations
 
 import platform
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,8 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError, MachineError
+from ..tiles.labels import TASKS, Task
 from ..training.sandbox import load_ultralytics, use_threads
-from ..training.trust import require_trust
+from ..training.trust import require_hash, require_trust
+from .boxes import Outlines
+from .masks import outlines_of
 
 RAW_CONFIDENCE = 0.01
 """Boxes below this score are not kept at all; curves and thresholds are made above it."""
@@ -28,6 +32,9 @@ MAX_BOXES_PER_TILE = 300
 
 TILE_NMS_IOU = 0.6
 """Within one tile, boxes that overlap more are one object. Touching neighbours overlap far less."""
+
+_KNOWN_HEADS = {"detect": ("Detect", "v10Detect"), "segment": ("Segment", "Segment26")}
+"""Heads whose answer is read here, by task."""
 
 _STRIDE_PX = 32
 _PAD_GREY = 114  # what ultralytics pads with in training and prediction
@@ -44,12 +51,15 @@ class Seen(NamedTuple):
         score: (n,) 0 to 1.
         class_index: (n,).
         score_sd: (n,) deviation of the score over flipped looks, ``None`` after a single one.
+        outline: (n,) outlines in tile pixels, ``None`` where a mask is empty; ``None`` altogether from a
+            model that gives boxes only.
     """
 
     xyxy: NDArray[np.float64]
     score: NDArray[np.float64]
     class_index: NDArray[np.int64]
     score_sd: NDArray[np.float64] | None = None
+    outline: Outlines | None = None
 
 
 class Detector:
@@ -58,6 +68,7 @@ class Detector:
     Attributes:
         weights: the file.
         class_names: detector classes by index.
+        task: ``detect`` for boxes, ``segment`` for outlines too.
         device: where it runs, as torch names it.
         is_half: whether it runs in half precision.
         batch_limit: tiles that fit into memory at once, as found out by running out of it; ``None``
@@ -72,6 +83,7 @@ class Detector:
         runs: Path | None = None,
         device: str | None = None,
         threads: int | None = None,
+        sha256: str | None = None,
     ) -> None:
         """Load weights.
 
@@ -81,13 +93,18 @@ class Detector:
             runs: the project's training runs, whose weights may be loaded; ``None`` outside a project.
             device: as torch names it (``cpu``, ``0``, ``cuda:1``); ``None`` = a GPU if there is one.
             threads: of torch on a CPU.
+            sha256: of the weights that another machine answers for, instead of this one's trust.
 
         Raises:
-            InputError: the file is missing or is not the weights of a detector, or no such device.
+            InputError: the file is missing, no weights, weights for another task than boxes or
+                outlines, or no such device.
             ProtectedError: weights that nobody answers for.
             MissingComponentError: a library is not installed.
         """
-        require_trust(weights, runs)
+        if sha256 is None:
+            require_trust(weights, runs)
+        else:
+            require_hash(weights, sha256)
         ultralytics = load_ultralytics(cache)
         use_threads(threads)
         import torch
@@ -98,15 +115,17 @@ class Detector:
         except Exception as error:  # a pickle can fail in any way
             msg = f"{weights} cannot be loaded as ultralytics weights: {error}"
             raise InputError(msg) from error
-        if model.task != "detect":
-            msg = f"{weights} are weights for the task {model.task!r}, not 'detect'"
+        if model.task not in TASKS:
+            msg = f"{weights} are weights for the task {model.task!r}, not for {' or '.join(TASKS)}"
             raise InputError(msg)
+        self.task: Task = model.task
         names = model.names
         self.class_names: tuple[str, ...] = tuple(names[i] for i in range(len(names)))
         self.device = device_name(device)
         self._device = torch.device(self.device)
         self.is_half = self._device.type == "cuda"
         self.batch_limit: int | None = None
+        self._one_at_a_time = threading.Lock()  # a worker may be at several slides
         try:
             net = model.model.to(self._device).eval()
             net = net.fuse() if hasattr(net, "fuse") else net
@@ -120,8 +139,11 @@ class Detector:
             msg = f"device {self.device!r} cannot be used: {error}. Give another --device."
             raise InputError(msg) from error
         # RT-DETR prepares tiles and reads its head in its own way, which differs by version.
-        is_known = type(net.model[-1]).__name__ in ("Detect", "v10Detect")
-        self._predictor = None if is_known else model
+        head = type(net.model[-1]).__name__
+        self._predictor = None if head in _KNOWN_HEADS[self.task] else model
+        if self._predictor is not None and self.task == "segment":
+            msg = f"{weights}: outlines of a model with the head {head!r} cannot be read"
+            raise InputError(msg)
         if self.is_half:
             torch.backends.cudnn.deterministic = True
             torch.backends.cudnn.benchmark = False
@@ -177,6 +199,10 @@ class Detector:
         if not len(tiles):
             return []
         pixels = tiles if isinstance(tiles, np.ndarray) else np.stack(tiles)
+        with self._one_at_a_time:
+            return self._see_all(pixels)
+
+    def _see_all(self, pixels: NDArray[np.uint8]) -> list[Seen]:
         seen: list[Seen] = []
         while len(seen) < len(pixels):
             step = min(self.batch_limit or len(pixels), len(pixels))
@@ -207,14 +233,18 @@ class Detector:
 
         if self._predictor is not None:
             return self._predicted(self._predictor, pixels)
-        fitted, scale, left, top = _letterboxed(pixels)
+        fitted, scale_xy, left, top = _letterboxed(pixels)
         with torch.inference_mode():
             batch = torch.from_numpy(fitted)
             batch = batch.to(self._device, non_blocking=True).permute(0, 3, 1, 2)
             batch = batch.half() if self.is_half else batch.float()
             batch = batch.contiguous(memory_format=self._layout) / 255
+            answer = self._net(batch)
+            prototypes = None
+            if self.task == "segment":
+                answer, prototypes = answer[0][0], answer[0][1].float().cpu().numpy()
             found = nms.non_max_suppression(
-                self._net(batch),
+                answer,
                 RAW_CONFIDENCE,
                 TILE_NMS_IOU,
                 max_det=MAX_BOXES_PER_TILE,
@@ -224,13 +254,28 @@ class Detector:
             rows = [r.float().cpu().numpy().astype(np.float64) for r in found]
         height, width = pixels.shape[1:3]
         limit = np.array([width, height] * 2, float)
-        return [
+        seen = [
             Seen(
-                np.clip((r[:, :4] - np.array([left, top] * 2)) / scale, 0, limit),
+                np.clip((r[:, :4] - np.array([left, top] * 2)) / np.tile(scale_xy, 2), 0, limit),
                 r[:, 4],
                 r[:, 5].astype(np.int64),
             )
             for r in rows
+        ]
+        if prototypes is None:
+            return seen
+        return [
+            one._replace(
+                outline=outlines_of(
+                    r[:, 6:].astype(np.float32),
+                    of_tile,
+                    one.xyxy,
+                    scale_xy=scale_xy,
+                    left_top_px=(left, top),
+                    input_px=(fitted.shape[2], fitted.shape[1]),
+                )
+            )
+            for one, r, of_tile in zip(seen, rows, prototypes, strict=True)
         ]
 
     def _predicted(self, predictor: Any, pixels: NDArray[np.uint8]) -> list[Seen]:
@@ -249,9 +294,11 @@ class Detector:
             save=False,
         )
         boxes = [result.boxes for result in results]
+        limit = np.array([width, height] * 2, float)
         return [
             Seen(
-                b.xyxy.float().cpu().numpy().astype(np.float64),
+                # RT-DETR's boxes may reach out of the tile, where nothing was seen.
+                np.clip(b.xyxy.float().cpu().numpy().astype(np.float64), 0, limit),
                 b.conf.float().cpu().numpy().astype(np.float64),
                 b.cls.cpu().numpy().astype(np.int64),
             )
@@ -283,12 +330,19 @@ def device_name(device: str | None) -> str:
     return name
 
 
-def _letterboxed(pixels: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], float, int, int]:
-    """Tiles enlarged and padded to whole strides, as ultralytics does in training and prediction."""
+def _letterboxed(
+    pixels: NDArray[np.uint8],
+) -> tuple[NDArray[np.uint8], tuple[float, float], int, int]:
+    """Tiles enlarged and padded to whole strides, as ultralytics does in training and prediction.
+
+    Returns:
+        The tiles, how much they were enlarged in x and y, which differ because sizes are whole pixels,
+        and where they begin.
+    """
     height, width = pixels.shape[1:3]
     to_height, to_width = _up_to_stride(height), _up_to_stride(width)
     if (to_height, to_width) == (height, width):
-        return pixels, 1.0, 0, 0
+        return pixels, (1.0, 1.0), 0, 0
     scale = min(to_height / height, to_width / width)
     inner_width, inner_height = round(width * scale), round(height * scale)
     top = round((to_height - inner_height) / 2 - 0.1)
@@ -298,7 +352,7 @@ def _letterboxed(pixels: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], float, i
         if scale != 1:
             tile = cv2.resize(tile, (inner_width, inner_height), interpolation=cv2.INTER_LINEAR)
         fitted[k, top : top + inner_height, left : left + inner_width] = tile
-    return fitted, scale, left, top
+    return fitted, (inner_width / width, inner_height / height), left, top
 
 
 def _is_out_of_memory(error: RuntimeError) -> bool:

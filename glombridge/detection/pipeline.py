@@ -21,6 +21,7 @@ from ..tiles.grid import Grid, TileSpec
 from .boxes import Boxes, Floats, Ints
 from .clock import StageClock
 from .feed import MakeBatch, TileFeed
+from .outlines import moved, within
 from .raw import SlideDetections
 from .views import cut_sides
 
@@ -222,7 +223,8 @@ def _placed(plan: SlidePlan, scanned: Floats, seen: dict[int, tuple[Any, ...]]) 
     grid = plan.grid
     tile = np.repeat(order, [len(seen[k][1]) for k in order]).astype(np.int64)
     xyxy = np.concatenate([seen[k][0] for k in order]).reshape(-1, 4)
-    limit = np.array([grid.frame.width_px, grid.frame.height_px] * 2, float)
+    frame_px = (grid.frame.width_px, grid.frame.height_px)
+    limit = np.array(frame_px * 2, float)
     xyxy = xyxy / np.array([grid.scale_x, grid.scale_y] * 2) + np.tile(scanned[tile, :2], 2)
     # As they are stored: what is stitched now and what is stitched from the file must be the same.
     xyxy = np.clip(xyxy, 0, limit).astype(np.float32).astype(np.float64)
@@ -230,14 +232,20 @@ def _placed(plan: SlidePlan, scanned: Floats, seen: dict[int, tuple[Any, ...]]) 
     deviation = None
     if all(len(seen[k]) > 3 and seen[k][3] is not None for k in order):
         deviation = np.concatenate([seen[k][3] for k in order]).astype(np.float32).astype(float)
+    outline = None
+    if all(len(seen[k]) > 4 and seen[k][4] is not None for k in order):
+        outline = np.concatenate([seen[k][4] for k in order])
+        scale = np.array([grid.scale_x, grid.scale_y])
+        outline = within(moved(outline, scale, scanned[tile, :2]), frame_px)
     boxes = Boxes(
         xyxy,
         score,
         np.concatenate([seen[k][2] for k in order]).astype(np.int64),
-        cut_sides(xyxy, scanned[tile], (grid.frame.width_px, grid.frame.height_px)),
+        cut_sides(xyxy, scanned[tile], frame_px),
         tile,
         scanned,
         deviation,
+        outline,
     )
     # A box wholly in the padding of a tile that is larger than the slide is nothing.
     keep = (xyxy[:, 2] > xyxy[:, 0]) & (xyxy[:, 3] > xyxy[:, 1])

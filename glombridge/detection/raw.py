@@ -69,7 +69,7 @@ class SlideDetections:
         return shapely.union_all(parts) if parts else shapely.Polygon()
 
     def stitched(self, confidence: float, method: str = DEFAULT_METHOD) -> Boxes:
-        """One box per object among the boxes that score at least ``confidence``."""
+        """One box per object among the boxes that score at least ``confidence``, with its outline."""
         return stitch(self.boxes.above(confidence), method)
 
     def save(self, path: Path) -> None:
@@ -94,6 +94,10 @@ class SlideDetections:
         columns |= {f"cut_{side}": b.cut_sides[:, k] for k, side in enumerate(_SIDES)}
         if b.score_sd is not None:
             columns["score_sd"] = b.score_sd.astype(np.float32)
+        if b.outline is not None:
+            # Well-known binary, null where a mask was empty: any tool of maps reads it.
+            wkb = shapely.to_wkb(b.outline, byte_order=1)
+            columns["outline"] = pl.Series(wkb.tolist(), dtype=pl.Binary)
         about = {
             "format": _FORMAT,
             "width_px": self.width_px,
@@ -138,6 +142,9 @@ class SlideDetections:
                 table["score_sd"].to_numpy().astype(np.float64)
                 if "score_sd" in table.columns
                 else None,
+                shapely.from_wkb(np.array(table["outline"].to_list(), object))
+                if "outline" in table.columns
+                else None,
             )
             return cls(
                 boxes,
@@ -148,7 +155,10 @@ class SlideDetections:
                 _unpacked(about["unreadable"]),
                 None if about["region"] is None else shapely.from_wkt(about["region"]),
             )
-        except (OSError, ValueError, KeyError, TypeError, pl.exceptions.PolarsError) as error:
+        except (
+            *(OSError, ValueError, KeyError, TypeError),
+            *(pl.exceptions.PolarsError, shapely.errors.GEOSException),
+        ) as error:
             msg = f"{path} does not hold the boxes of a slide: {error}. Run 'glombridge detect' again."
             raise DamagedFileError(msg) from error
 

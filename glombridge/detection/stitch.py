@@ -12,6 +12,9 @@ So views are joined that agree on shared ground: whole views of one object, the 
 with them, and the fragments of an object larger than the overlap, whatever their number. What is
 left over and lies inside an object that its tile should have seen is that tile's view of it.
 
+Outlines, where the model gives them, follow the boxes: which views are one object is decided by boxes
+alone, and then :func:`.outlines.put_together` makes one outline of theirs.
+
 ``nms`` and ``nmm`` are the usual methods for comparison: greedy suppression by intersection over
 union, and the greedy non-maximum merging of sahi (Akyon et al., ICIP 2022) by intersection over the
 smaller, with the union of the boxes. In all methods classes are voted by summed score.
@@ -24,8 +27,9 @@ from collections.abc import Callable
 import numpy as np
 
 from ..errors import UsageError
-from .boxes import Bools, Boxes, Floats, Ints, areas
+from .boxes import Bools, Boxes, Floats, Ints, Outlines, areas
 from .grouping import groups_of_views, leaders, members_of, numbered
+from .outlines import put_together
 from .pairs import overlapping_pairs
 from .views import agreement, overlap_shares
 
@@ -175,6 +179,7 @@ def _objects(boxes: Boxes, group: Ints, is_kept: np.ndarray) -> Boxes:
         _vote(boxes, group, n),
         ~(ends | has_whole[:, None]),
         score_sd=_of_best(boxes.score_sd, group, n),
+        outline=None if views.outline is None else put_together(views.outline, of, fits, n),
     )
 
 
@@ -182,7 +187,7 @@ def _nms(boxes: Boxes) -> Boxes:
     i, j = overlapping_pairs(boxes.xyxy)
     of_union, _ = overlap_shares(boxes.xyxy, i, j)
     same = of_union >= NMS_IOU
-    return _led(boxes, leaders(len(boxes), i[same], j[same]), boxes.xyxy)
+    return _led(boxes, leaders(len(boxes), i[same], j[same]), boxes.xyxy, boxes.outline)
 
 
 def _nmm(boxes: Boxes) -> Boxes:
@@ -190,15 +195,19 @@ def _nmm(boxes: Boxes) -> Boxes:
     _, of_smaller = overlap_shares(boxes.xyxy, i, j)
     same = of_smaller >= NMM_SHARE
     leader = leaders(len(boxes), i[same], j[same])
-    union, _ = _extents(boxes, leader, len(boxes))
-    return _led(boxes, leader, union)
+    n = len(boxes)
+    union, _ = _extents(boxes, leader, n)
+    outline = boxes.outline
+    if outline is not None:
+        outline = put_together(outline, leader, np.zeros(n, np.bool_), n)
+    return _led(boxes, leader, union, outline)
 
 
 METHODS: dict[str, Callable[[Boxes], Boxes]] = {"views": _views, "nms": _nms, "nmm": _nmm}
 """Stitching methods by name. Each takes the boxes best first."""
 
 
-def _led(boxes: Boxes, leader: Ints, xyxy: Floats) -> Boxes:
+def _led(boxes: Boxes, leader: Ints, xyxy: Floats, outline: Outlines | None) -> Boxes:
     is_leader = leader == np.arange(len(boxes))
     return Boxes(
         xyxy[is_leader],
@@ -206,6 +215,7 @@ def _led(boxes: Boxes, leader: Ints, xyxy: Floats) -> Boxes:
         _vote(boxes, leader, len(boxes))[is_leader],
         boxes.cut_sides[is_leader],
         score_sd=None if boxes.score_sd is None else boxes.score_sd[is_leader],
+        outline=None if outline is None else outline[is_leader],
     )
 
 

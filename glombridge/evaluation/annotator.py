@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from ..detection.boxes import Bools, Floats, Ints
+from .orders import chance, disagreement, doubt
 from .ranking import Ranking
 
 _POINTS = 100
@@ -52,23 +53,39 @@ class ReviewCurve:
         }
 
 
-def queue_orders(ranking: Ranking, confidence: float, *, seed: int = 0) -> dict[str, Ints]:
+RANDOM = "random"
+"""The order that the others are compared with."""
+
+
+def queue_orders(
+    ranking: Ranking, confidence: float, *, seed: int = 0, rival_sees: Bools | None = None
+) -> dict[str, Ints]:
     """Orders of review to compare, each a permutation of the detections.
 
     Args:
         ranking: detections of all slides, best first.
         confidence: the detector works at.
         seed: of the random order.
+        rival_sees: (N,) whether another model detects the same, ``None`` = no other has looked.
+
+    Returns:
+        By name; ``random``, ``uncertainty`` and ``disagreement`` are the strategies of
+        ``glombridge queue``.
     """
     n = len(ranking.score)
-    return {
-        "random": np.random.default_rng(seed).permutation(n),
+    doubts = doubt(ranking.score, confidence, ranking.score_sd)
+    orders = {
+        RANDOM: np.argsort(chance(range(n), seed), kind="stable"),
         "surest first": np.arange(n),
         "slide by slide": np.lexsort((np.arange(n), ranking.slide)),
-        "nearest to the confidence first": np.argsort(
-            np.abs(ranking.score - confidence), kind="stable"
-        ),
+        "uncertainty": np.argsort(-doubts, kind="stable"),
     }
+    if rival_sees is not None:
+        # Each model sees what it is sure enough of; what neither does, both agree about.
+        votes = (ranking.score >= confidence).astype(np.int64) + rival_sees
+        bits = disagreement(votes, np.full(n, 2, np.int64))
+        orders["disagreement"] = np.lexsort((np.arange(n), -doubts, -bits))
+    return orders
 
 
 def review(ranking: Ranking, order: Ints, confidence: float) -> ReviewCurve | None:
@@ -85,16 +102,23 @@ def review(ranking: Ranking, order: Ints, confidence: float) -> ReviewCurve | No
 
 
 def compare_orders(
-    ranking: Ranking, confidence: float, *, seed: int = 0
+    ranking: Ranking, confidence: float, *, seed: int = 0, rival_sees: Bools | None = None
 ) -> Mapping[str, Any] | None:
-    """Every order of :func:`queue_orders`, for JSON; ``None`` without objects."""
-    told = {}
-    for name, order in queue_orders(ranking, confidence, seed=seed).items():
+    """Every order of :func:`queue_orders` and its gain over random, for JSON; ``None`` without objects.
+
+    The gain is a difference of mean F1, and negative where random is better.
+    """
+    curves = {}
+    for name, order in queue_orders(ranking, confidence, seed=seed, rival_sees=rival_sees).items():
         curve = review(ranking, order, confidence)
         if curve is None:
             return None
-        told[name] = curve.as_dict()
-    return told
+        curves[name] = curve
+    base = curves[RANDOM].mean_f1
+    return {
+        name: {**curve.as_dict(), "gain_over_random": round(curve.mean_f1 - base, 6)}
+        for name, curve in curves.items()
+    }
 
 
 def _changes(order: Ints, is_changed: Bools) -> Ints:

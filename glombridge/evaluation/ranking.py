@@ -25,12 +25,16 @@ class Ranking:
         is_true: (N,) whether each found an object.
         slide: (N,) number of the slide of each.
         n_truth: (slides,) objects on each slide.
+        score_sd: (N,) deviation of the score over mirrored looks, ``None`` = there were none.
+        row: (N,) place of each among the detections of its slide, ``None`` = not known.
     """
 
     score: Floats
     is_true: Bools
     slide: Ints
     n_truth: Ints
+    score_sd: Floats | None = None
+    row: Ints | None = None
 
     @classmethod
     def of(cls, slides: Sequence[tuple[Boxes, Match]]) -> Ranking:
@@ -42,7 +46,12 @@ class Ranking:
         slide = np.repeat(np.arange(len(slides)), [int(c.sum()) for c in counts])
         order = np.argsort(-score, kind="stable")
         n_truth = np.array([m.n_truth for _, m in slides], np.int64)
-        return cls(score[order], true[order], slide[order], n_truth)
+        row = np.concatenate([np.zeros(0, np.int64), *(np.flatnonzero(c) for c in counts)])
+        sds = [b.score_sd for b, _ in slides if b.score_sd is not None]
+        sd = None
+        if sds and len(sds) == len(slides):
+            sd = np.concatenate([s[c] for s, c in zip(sds, counts, strict=True)])[order]
+        return cls(score[order], true[order], slide[order], n_truth, sd, row[order])
 
 
 def average_precision(ranking: Ranking, slide_weights: Floats | None = None) -> float | None:

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from ..detection.boxes import Floats
+from ..detection.boxes import Bools, Floats, pair_overlaps
 from ..detection.detector import RAW_CONFIDENCE
+from .drawn import outline_figures, outline_ious
 from .intervals import Statistic, difference, intervals
 from .matching import Match, match_boxes
 from .metrics import Score
@@ -106,6 +107,9 @@ class PartResults:
                 }
                 for name, value in values.items()
             },
+            "outlines": outline_figures(
+                outline_ious(s, self.confidence, self.match(s)) for s in self.slides
+            ),
             "by_class": self._by_label(),
             "by_detector_class": self._by_detector_class(class_names),
             "by_size": self._by_size(),
@@ -186,6 +190,34 @@ def ranking(slides: Iterable[JudgedSlide], min_iou: float) -> Ranking:
     return Ranking.of(
         [(s.stitched(RAW_CONFIDENCE), s.match(RAW_CONFIDENCE, min_iou)) for s in slides]
     )
+
+
+def rival_sees(
+    slides: Sequence[JudgedSlide],
+    rival: Sequence[JudgedSlide],
+    ranked: Ranking,
+    rival_confidence: float,
+) -> Bools:
+    """(N,) whether another model detects the same, at IoU 0.5 or more and its own confidence.
+
+    Args:
+        slides: of the model.
+        rival: the same slides, as the other model saw them.
+        ranked: the model's detections, of :func:`ranking`.
+        rival_confidence: from which on a detection of the other model counts.
+    """
+    by_id = {s.id: s for s in rival}
+    assert ranked.row is not None  # noqa: S101 (of slides)
+    sees = np.zeros(len(ranked.score), np.bool_)
+    for number, slide in enumerate(slides):
+        boxes = slide.stitched(RAW_CONFIDENCE).xyxy
+        others = by_id[slide.id].stitched(rival_confidence).xyxy
+        i, _, shared, union = pair_overlaps(boxes, others)
+        seen = np.zeros(len(boxes), np.bool_)
+        seen[i[shared >= 0.5 * union]] = True
+        here = ranked.slide == number
+        sees[here] = seen[ranked.row[here]]
+    return sees
 
 
 def compare(

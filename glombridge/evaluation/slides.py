@@ -8,9 +8,9 @@ import numpy as np
 import shapely
 from shapely.geometry.base import BaseGeometry
 
-from ..detection.boxes import Bools, Boxes, Floats, Ints
+from ..detection.boxes import Bools, Boxes, Floats, Ints, Outlines
 from ..detection.raw import SlideDetections
-from ..detection.stitch import DEFAULT_METHOD
+from ..detection.stitch import DEFAULT_METHOD, stitch
 from .matching import Match, match_boxes, match_centers
 
 
@@ -23,12 +23,15 @@ class Truth:
         class_index: (M,) detector class.
         labels: QuPath class of each.
         ids: object id of each.
+        outline: (M,) outlines, QuPath pixels, ``None`` where a human drew only a box; ``None``
+            altogether where nobody asked for them.
     """
 
     xyxy: Floats
     class_index: Ints
     labels: tuple[str, ...]
     ids: tuple[str, ...]
+    outline: Outlines | None = None
 
     def __len__(self) -> int:
         return len(self.xyxy)
@@ -44,7 +47,7 @@ class JudgedSlide:
         part: side of the split.
         stain: as the image's metadata says, empty = not known.
         mpp: µm per QuPath px, ``None`` = not known.
-        seen: raw boxes of all tiles.
+        seen: raw boxes of all tiles, with outlines where the model gives them.
         known: where every object was marked, QuPath px: false detections count only there.
         method: of stitching.
     """
@@ -62,9 +65,10 @@ class JudgedSlide:
     _stitched: dict[float, Boxes] = field(default_factory=dict, repr=False, compare=False)
 
     def stitched(self, confidence: float) -> Boxes:
-        """One box per object, stitched anew from the raw boxes that score this much."""
+        """One box per object, stitched anew from the raw boxes that score this much; no outlines."""
         if confidence not in self._stitched:
-            self._stitched[confidence] = self.seen.stitched(confidence, self.method)
+            boxes = self.seen.boxes.without_outlines().above(confidence)
+            self._stitched[confidence] = stitch(boxes, self.method)
         return self._stitched[confidence]
 
     def match(self, confidence: float, min_iou: float) -> Match:

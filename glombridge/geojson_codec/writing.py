@@ -39,7 +39,12 @@ def dump_objects(
 def dump_geojson(
     objects: Iterable[SlideObject], *, class_colors: Mapping[str, Color] | None = None
 ) -> bytes:
-    """Objects as the bytes of a GeoJSON file: UTF-8, one feature per line."""
+    """Objects as the bytes of a GeoJSON file: UTF-8, one feature per line.
+
+    Args:
+        objects: in QuPath px.
+        class_colors: as in :func:`dump_objects`.
+    """
     collection = dump_objects(objects, class_colors=class_colors)
     lines = [_line(feature) for feature in collection["features"]]
     return b'{"type":"FeatureCollection","features":[\n' + b",\n".join(lines) + b"\n]}\n"
@@ -52,6 +57,11 @@ def write_geojson(
     class_colors: Mapping[str, Color] | None = None,
 ) -> None:
     """Write objects to a file, which is at every moment the old or the complete new one.
+
+    Args:
+        path: of the file; its folder must be there.
+        objects: in QuPath px.
+        class_colors: as in :func:`dump_objects`.
 
     Raises:
         MachineError: disk full, no permission.

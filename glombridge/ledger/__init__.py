@@ -4,6 +4,7 @@ Everything in it can be rebuilt or thrown away without harm to the QuPath projec
 history.
 """
 
+from .codes import Codes, open_codes
 from .history import History
 from .ledger import Ledger
 from .lock import ProjectLock
@@ -11,4 +12,13 @@ from .pushed import PushedObject
 from .states import State
 from .workspace import Workspace
 
-__all__ = ["History", "Ledger", "ProjectLock", "PushedObject", "State", "Workspace"]
+__all__ = [
+    "Codes",
+    "History",
+    "Ledger",
+    "ProjectLock",
+    "PushedObject",
+    "State",
+    "Workspace",
+    "open_codes",
+]

@@ -11,16 +11,16 @@ import json
 import logging
 import sqlite3
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 from uuid import UUID
 
 from .history import History
-from .pushed import Drawing, PushedObject, Version, version_of
+from .pushed import Drawing, Judgement, PushedObject, Version, version_of
 from .schema import IN_FORCE, SCHEMA_VERSION, UNDONE, apply_event, create
 from .states import State
 
@@ -45,6 +45,9 @@ class Step:
             looked before.
         who: the human, ``unknown`` where QuPath does not say.
         undone: whether ``undo`` took it back.
+        seconds: it had stood before readers until then, in all; ``None`` = unknown.
+        graded: the scheme of which every lesion was looked for.
+        grades: lesion to value.
     """
 
     image: int
@@ -61,6 +64,9 @@ class Step:
     before: str | None
     who: str | None
     undone: bool
+    seconds: float | None = None
+    graded: str | None = None
+    grades: Mapping[str, float] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """For ``--json``."""
@@ -79,6 +85,9 @@ class Step:
             "before": self.before,
             "who": self.who,
             "undone": self.undone,
+            "seconds": self.seconds,
+            "graded": self.graded,
+            "grades": dict(self.grades),
         }
 
 
@@ -264,7 +273,8 @@ class Ledger:
     def base(self, image: int) -> list[PushedObject]:
         """Every object that was ever pushed into an image and not undone, in order of id."""
         rows = self._db.execute(
-            "SELECT object, state, write_id, layer, run, model, record FROM step "  # noqa: S608
+            "SELECT object, state, write_id, layer, run, model, record, "  # noqa: S608
+            f"{_JUDGEMENT} FROM step "
             "WHERE image = ? AND EXISTS (SELECT 1 FROM object AS o WHERE o.image = step.image AND "
             f"o.id = step.object AND o.ours) AND {IN_FORCE} ORDER BY object, seq",
             (image,),
@@ -283,12 +293,17 @@ class Ledger:
     def drawn(self, image: int) -> dict[UUID, Drawing]:
         """Each object that a human drew into an image and that was there at the last look."""
         rows = self._db.execute(
-            "SELECT o.id, s.what FROM object AS o JOIN step AS s "
+            f"SELECT o.id, s.what, {_JUDGEMENT} FROM object AS o JOIN step AS s "  # noqa: S608
             "ON s.image = o.image AND s.object = o.id AND s.seq = o.seq "
             "WHERE o.image = ? AND NOT o.ours AND o.state = ?",
             (image, State.ADDED.value),
         )
-        return {UUID(object_id): Drawing.from_list(json.loads(what)) for object_id, what in rows}
+        return {
+            UUID(object_id): replace(
+                Drawing.from_list(json.loads(what)), judgement=_judgement(judgement)
+            )
+            for object_id, what, *judgement in rows
+        }
 
     def last_look(self, image: int) -> str | None:
         """When somebody of us last read an image, UTC; ``None`` = never on record."""
@@ -357,7 +372,7 @@ class Ledger:
         rows = self._db.execute(
             "SELECT s.image, s.object, e.at, s.state, coalesce(w.command, e.event), s.write_id, "
             "coalesce(s.run, w.run), coalesce(s.layer, w.layer), s.class, s.score, s.after, "
-            "s.before, s.who, i.state FROM step AS s "
+            "s.before, s.who, s.seconds, s.graded, s.grades, i.state FROM step AS s "
             "JOIN event AS e ON e.seq = s.seq LEFT JOIN write AS w ON w.id = s.write_id "
             "LEFT JOIN write_image AS i ON i.write_id = s.write_id AND i.image = s.image "
             "WHERE s.object LIKE ? ESCAPE '\\' AND coalesce(i.state, 'done') IN ('done', 'undone') "
@@ -366,7 +381,7 @@ class Ledger:
         ).fetchall()
         found = []
         for image, key, at, state, event, write, run, layer, *told, write_state in rows:
-            path_class, score, after, before, who = told
+            path_class, score, after, before, who, seconds, graded, grades = told
             made = Step(
                 image=image,
                 object=UUID(key),
@@ -382,6 +397,9 @@ class Ledger:
                 before=before,
                 who=who,
                 undone=write_state == UNDONE,
+                seconds=seconds,
+                graded=graded,
+                grades=json.loads(grades or "{}"),
             )
             found.append(made)
         return found
@@ -401,6 +419,17 @@ class Ledger:
         return dict(self._db.execute("SELECT name, part FROM patient").fetchall())
 
 
+_JUDGEMENT = "class, who, reviewed, seconds, graded, grades"
+
+
+def _judgement(told: Sequence[Any]) -> Judgement | None:
+    """Of the columns :data:`_JUDGEMENT`; ``None`` = of a step that was no human's."""
+    path_class, who, reviewed, seconds, graded, grades = told
+    if who is None:
+        return None
+    return Judgement(path_class, who, reviewed, seconds, graded, json.loads(grades or "{}"))
+
+
 def _pushed(steps: list[tuple[Any, ...]]) -> PushedObject:
     versions: list[Version] = []
     is_there = False
@@ -412,8 +441,9 @@ def _pushed(steps: list[tuple[Any, ...]]) -> PushedObject:
             told = json.loads(record)
             if not is_there:
                 write, is_new = step[2], not versions
-            versions.append(version_of(told["object"], told["shared"]))
-            last = step
+            versions.append(version_of(told["object"], told["shared"], step[2]))
+            # A write that is of no run, like a queue's, leaves an object with the run it came from.
+            last = step if step[3] is not None else last
         is_there = state.is_there
     return PushedObject(
         UUID(steps[0][0]),
@@ -425,6 +455,7 @@ def _pushed(steps: list[tuple[Any, ...]]) -> PushedObject:
         is_new_in_write=is_new,
         state=State(steps[-1][1]),
         losses=sum(step[1] == State.LOST.value for step in steps),
+        judgement=_judgement(steps[-1][7:]),
     )
 
 

@@ -12,7 +12,9 @@ from typing import Any
 from .. import __version__
 from ..qupath.saving import atomic_write
 
-LIBRARIES = ("torch", "torchvision", "ultralytics", "openslide-python", "shapely", "numpy")
+LIBRARIES = (
+    *("torch", "torchvision", "ultralytics", "openslide-python", "shapely", "numpy", "contourpy"),
+)
 
 
 def environment() -> dict[str, Any]:

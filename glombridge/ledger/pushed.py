@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
@@ -27,10 +27,37 @@ class Version:
         object: as pushed.
         in_full: whether measurements and metadata are on record too; pushes of the first format
             recorded only the outline and the class.
+        write: that gave it this form.
     """
 
     object: SlideObject
     in_full: bool = True
+    write: str = ""
+
+
+UNKNOWN = "unknown"
+"""Who did it, where QuPath does not say."""
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What a human said of an object, as it stands on the object.
+
+    Attributes:
+        path_class: display text of its class, ``None`` = none.
+        by: the reader, :data:`UNKNOWN` where nothing says so.
+        at: when, UTC; ``None`` = unknown.
+        seconds: the object stood before readers until then; ``None`` = unknown.
+        graded: name and version of the scheme of which every lesion was looked for.
+        grades: lesion to value, of those that have one; as written, also where it cannot be.
+    """
+
+    path_class: str | None = None
+    by: str = UNKNOWN
+    at: str | None = None
+    seconds: float | None = None
+    graded: str | None = None
+    grades: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -46,6 +73,7 @@ class PushedObject:
         is_new_in_write: whether it had never been in the image before that write.
         state: as last recorded.
         losses: how often it was lost.
+        judgement: what a human had said of it at the last look, ``None`` = nothing.
     """
 
     id: UUID
@@ -57,6 +85,7 @@ class PushedObject:
     is_new_in_write: bool = True
     state: State = State.PROPOSAL
     losses: int = 0
+    judgement: Judgement | None = None
 
     @property
     def object(self) -> SlideObject:
@@ -77,11 +106,13 @@ class Drawing:
         path_class: display text of its class.
         box: bounds of its outline, QuPath px.
         area_px: of its outline.
+        judgement: what was said of it, ``None`` = not on record.
     """
 
     path_class: str
     box: tuple[float, ...]
     area_px: float
+    judgement: Judgement | None = field(default=None, compare=False)
 
     @classmethod
     def of(cls, obj: SlideObject) -> Drawing:
@@ -146,7 +177,7 @@ def hash_of(record: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def version_of(record: Mapping[str, Any], shared: Mapping[str, str]) -> Version:
+def version_of(record: Mapping[str, Any], shared: Mapping[str, str], write: str = "") -> Version:
     """The object of a record, with the metadata shared by its write."""
     if "outline" in record:
         told = record["outline"]
@@ -164,4 +195,4 @@ def version_of(record: Mapping[str, Any], shared: Mapping[str, str]) -> Version:
         measurements=record["measurements"] if in_full else {CONFIDENCE: record["score"]},
         metadata=record.get("metadata", shared),
     )
-    return Version(obj, in_full)
+    return Version(obj, in_full, write)

@@ -14,7 +14,7 @@ from typing import Any
 from ..provenance import CONFIDENCE
 from .states import State
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Raise it with every change of the tables or of what an event does to them."""
 
 DEFAULT_LAYER = "main"
@@ -71,6 +71,10 @@ CREATE TABLE step (  -- one change in the life of one object
     after TEXT,   -- a human did it after this time,
     before TEXT,  -- and before this one
     who TEXT,
+    reviewed TEXT,   -- when, where the object says so
+    seconds REAL,    -- the object stood before readers until then
+    graded TEXT,     -- name and version of the scheme
+    grades TEXT,     -- lesion to value
     what TEXT,    -- class, bounds and area of an object a human drew
     record TEXT,  -- the object as pushed
     PRIMARY KEY (image, object, seq)
@@ -114,7 +118,7 @@ def apply_event(connection: sqlite3.Connection, event: Mapping[str, Any]) -> Non
     kind = event["event"]
     image = event.get("image")
     body = {k: len(v) if isinstance(v, list) and k in _LISTS else v for k, v in event.items()}
-    for long in ("scanned", "errors"):
+    for long in ("scanned", "errors", "unfollowed"):
         body.pop(long, None)
     seq = connection.execute(
         "INSERT INTO event (at, event, image, body) VALUES (?, ?, ?, ?)",
@@ -227,8 +231,8 @@ def _settle(
 def _review(connection: sqlite3.Connection, seq: int, event: Mapping[str, Any]) -> None:
     image = event["image"]
     connection.executemany(
-        "INSERT OR REPLACE INTO step (seq, image, object, state, class, after, before, who, what) "
-        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT OR REPLACE INTO step (seq, image, object, state, class, after, before, who, reviewed, "
+        "seconds, graded, grades, what) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         [
             (
                 seq,
@@ -239,6 +243,10 @@ def _review(connection: sqlite3.Connection, seq: int, event: Mapping[str, Any]) 
                 d.get("at") or event.get("after"),
                 d.get("at") or event["at"],
                 d["by"],
+                d.get("at"),
+                d.get("seconds"),
+                d.get("graded"),
+                json.dumps(d["grades"], ensure_ascii=False) if "grades" in d else None,
                 json.dumps(d["drawing"]) if "drawing" in d else None,
             )
             for d in event["decisions"]

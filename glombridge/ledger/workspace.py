@@ -83,6 +83,11 @@ class Workspace:
         return self.folder / "cache"
 
     @property
+    def code_key(self) -> Path:
+        """What leads from the codes in de-identified files back to names; it stays here."""
+        return self.folder / "deidentification.json"
+
+    @property
     def history(self) -> History:
         """The append-only record."""
         return History(self.folder / "history.jsonl")

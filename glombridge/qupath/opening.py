@@ -18,6 +18,10 @@ def open_store(path: Path | str, kind: StoreKind = "native") -> NativeStore:
 
     No QuPath starts yet, whatever the kind: the small JSON files are read without it.
 
+    Args:
+        path: of the project file or its folder.
+        kind: how image data is read and written.
+
     Raises:
         InputError: no project there, several, or not a project file.
         MissingComponentError: the kind is "paquo" and no QuPath is installed.

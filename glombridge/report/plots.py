@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -207,8 +208,10 @@ def review(document: Mapping[str, Any]) -> str | None:
     if not told:
         return None
     with _plot("F1 over decisions of review", x="decisions", y="F1 of the slides") as plot:
-        for (name, curve), style in zip(told.items(), (":", "-.", "--", "-"), strict=True):
-            plot.axes.plot(curve["decisions"], curve["f1"], style, label=name)
+        for (name, curve), style in zip(
+            told.items(), cycle((":", "-.", "--", "-", (0, (5, 1)))), strict=False
+        ):
+            plot.axes.plot(curve["decisions"], curve["f1"], linestyle=style, label=name)
     return plot.svg
 
 

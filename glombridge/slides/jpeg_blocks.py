@@ -9,6 +9,7 @@ is missing or damaged among it, is left to OpenSlide.
 
 from __future__ import annotations
 
+import logging
 import struct
 import threading
 from collections.abc import Callable
@@ -19,6 +20,8 @@ import imagecodecs
 import numpy as np
 import tifffile
 from numpy.typing import NDArray
+
+log = logging.getLogger(__name__)
 
 _VENDORS = ("aperio", "generic-tiff")  # the others move, overlap or assemble their blocks
 _JPEG = 7
@@ -111,20 +114,30 @@ class JpegBlocks:
         size = int(level.sizes[index])
         if size <= 0:
             return None  # not stored
-        with self._lock:
-            self._file.seek(int(level.offsets[index]))
-            data = self._file.read(size)
+        try:
+            with self._lock:
+                self._file.seek(int(level.offsets[index]))
+                data = self._file.read(size)
+        except OSError as error:
+            # A share that has gone: OpenSlide meets the same and says so with the slide's name.
+            log.info("block %d: %s", index, error)
+            return None
         if len(data) != size:
             return None
+        # Its place is made here: a block of 2 kB may say of itself that it is 65,500 px wide, and
+        # the decoder would make room for that before anybody could look.
+        block = np.empty((level.block_height, level.block_width, 3), np.uint8)
         try:
-            block = imagecodecs.jpeg8_decode(
-                data, tables=level.tables, colorspace=level.colours, outcolorspace="RGB"
+            imagecodecs.jpeg8_decode(
+                data,
+                tables=level.tables,
+                colorspace=level.colours,
+                outcolorspace="RGB",
+                out=block,
             )
         except (imagecodecs.Jpeg8Error, ValueError, RuntimeError):
             return None
-        if block.shape != (level.block_height, level.block_width, 3) or block.dtype != np.uint8:
-            return None
-        return np.asarray(block, np.uint8)
+        return block
 
     def _agrees(self, level: int, downsample: float, openslide: OpenSlideReader) -> bool:
         """Whether the block with most to see is what OpenSlide gives at the same place."""

@@ -69,6 +69,7 @@ class Slide:
         """
         self.path = Path(path)
         self._slide = _open(self.path)
+        self._is_open = True
         # Kept: after one error OpenSlide answers every question with that error, and another
         # thread may be in the middle of a region it has read well.
         self._properties = dict(self._slide.properties)
@@ -94,7 +95,10 @@ class Slide:
         self.close()
 
     def close(self) -> None:
-        """Release the file. Reading afterwards is an error."""
+        """Release the file. Reading afterwards is an error, closing again is none."""
+        if not self._is_open:
+            return  # openslide-python 1.4 raises ctypes.ArgumentError the second time
+        self._is_open = False
         self._slide.close()
         if self._blocks is not None:
             self._blocks.close()
@@ -281,6 +285,7 @@ def fingerprint(path: Path | str) -> str:
         InputError: the file cannot be read.
     """
     path = Path(path)
+    _check_is_file(path)
     try:
         with path.open("rb") as file:
             size = path.stat().st_size
@@ -298,14 +303,24 @@ def _open(path: Path) -> openslide.OpenSlide:
     if not path.exists():
         msg = f"slide {path.name!r} is not there ({path}). Was it moved?"
         raise InputError(msg)
+    _check_is_file(path)
     try:
         return openslide.OpenSlide(path)
     except openslide.OpenSlideUnsupportedFormatError as error:
+        # OpenSlide says the same of a file that the disk or the share does not give.
+        fingerprint(path)
         msg = f"{path.name!r} is not a slide that OpenSlide can read ({path})"
         raise InputError(msg) from error
     except (openslide.OpenSlideError, OSError) as error:
         msg = f"slide {path.name!r} cannot be opened: {error} ({path})"
         raise InputError(msg) from error
+
+
+def _check_is_file(path: Path) -> None:
+    """Opening a pipe waits for whoever writes into it, and a device may never end."""
+    if path.exists() and not path.is_file() and not path.is_dir():
+        msg = f"slide {path.name!r} is neither a file nor a folder ({path})"
+        raise InputError(msg)
 
 
 def _broken_levels(dimensions: tuple[tuple[int, int], ...]) -> tuple[int, ...]:

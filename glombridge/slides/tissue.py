@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ..errors import InputError
 from ..frames import Frame
 from .reader import RgbArray, Slide
 from .strips import Region, read_regions
@@ -18,6 +19,8 @@ CELL_UM = 8.0
 
 _GUESSED_MPP = 0.5  # for a slide without a pixel size: only the size of a cell depends on it
 _PIECE_CELLS = 256
+_MOST_PIECE_PX = 8192  # of the level that an overview is made from: 200 MB
+_MOST_OVERVIEW_PX = 50_000_000_000  # 22 x 22 cm without a smaller level; an hour to decode
 _MOST_CELLS = 12_000_000  # 3 x 2.5 cm in cells of 8 µm
 
 # Optical densities, log10. Empty glass and its dust stay below 0.04; pale stains (a thin PAS or a
@@ -82,6 +85,9 @@ def overview(slide: Slide, mpp: float) -> tuple[RgbArray, Frame]:
     """The whole image at a coarse resolution, and the frame with the pixel size that was used.
 
     Read in pieces, so that a huge slide without a pyramid needs no more memory than its overview.
+
+    Raises:
+        InputError: the file is damaged, or of an absurd size without a smaller level.
     """
     if slide.frame.mpp_x is None:
         with Slide(slide.path, slide.frame.with_mpp(_GUESSED_MPP)) as scaled:
@@ -89,13 +95,10 @@ def overview(slide: Slide, mpp: float) -> tuple[RgbArray, Frame]:
     frame = slide.frame
     scale_x, scale_y = frame.target_scale(mpp)
     width, height = frame.target_size_px(mpp)
-    corners = [
-        (x, y) for y in range(0, height, _PIECE_CELLS) for x in range(0, width, _PIECE_CELLS)
-    ]
+    piece = _piece_cells(slide, mpp)
+    corners = [(x, y) for y in range(0, height, piece) for x in range(0, width, piece)]
     regions = [
-        Region(
-            x / scale_x, y / scale_y, min(_PIECE_CELLS, width - x), min(_PIECE_CELLS, height - y)
-        )
+        Region(x / scale_x, y / scale_y, min(piece, width - x), min(piece, height - y))
         for x, y in corners
     ]
     rgb = np.empty((height, width, 3), np.uint8)
@@ -103,6 +106,22 @@ def overview(slide: Slide, mpp: float) -> tuple[RgbArray, Frame]:
         x, y = corners[index]
         rgb[y : y + pixels.shape[0], x : x + pixels.shape[1]] = pixels
     return rgb, frame
+
+
+def _piece_cells(slide: Slide, mpp: float) -> int:
+    """Cells along a side of the pieces that an overview is read in."""
+    whole = slide.window(0, 0, *slide.frame.target_size_px(mpp), mpp=mpp)
+    if whole.width * whole.height > _MOST_OVERVIEW_PX:
+        msg = (
+            f"slide {slide.path.name!r} says that it is {slide.frame.width_px} x "
+            f"{slide.frame.height_px} px, and holds no smaller level to look at first. If that is "
+            "its true size, save it with a pyramid."
+        )
+        raise InputError(msg)
+    cells = _PIECE_CELLS
+    while cells > 1 and max(slide.window(0, 0, cells, cells, mpp=mpp)[3:]) > _MOST_PIECE_PX:
+        cells //= 2
+    return cells
 
 
 def tissue_of(rgb: RgbArray, cell_um: float) -> tuple[NDArray[np.bool_], tuple[int, int, int]]:

@@ -12,7 +12,6 @@ from typing import Any
 import shapely
 from shapely.geometry.base import BaseGeometry
 
-from ..detection.detector import Detector, device_name
 from ..detection.pipeline import SlideDetections, default_workers
 from ..detection.stitch import DEFAULT_METHOD, METHODS, stitch
 from ..errors import (
@@ -27,11 +26,13 @@ from ..ledger.history import utc_now
 from ..ledger.manifest import environment
 from ..progress import SILENT, Reporter
 from ..sync.push import Proposals, newest_detections
+from .detect_place import open_place
 from .detect_progress import DetectProgress
 from .detect_run import DetectedImage, DetectionRun, publish_complete
 from .detect_targets import Choice, Target, targets_of_files, targets_of_project
-from .detect_work import Emit, Job, detect_all, detect_on_devices
-from .evaluate import check_classes, load_run
+from .detect_work import Emit, Job, about
+from .evaluate import load_run
+from .evaluate_look import refuse_other_classes
 from .operating_point import StoredPoint, stored_point
 from .project import Project, spec_from
 from .weights import manifest_of
@@ -115,6 +116,7 @@ def detect(
     device: str | None = None,
     choice: Choice | None = None,
     options: DetectOptions | None = None,
+    cluster: str | None = None,
     reporter: Reporter = SILENT,
     on_event: Emit | None = None,
 ) -> DetectResult:
@@ -132,6 +134,7 @@ def detect(
         device: as in ``options``.
         choice: which images, and where on them.
         options: how to detect.
+        cluster: a Dask cluster that does the work on slides, as :func:`.open_cluster` names it.
         reporter: shown how far it is.
         on_event: told what happens, for a scheduler.
 
@@ -139,6 +142,8 @@ def detect(
         InputError: no weights, an image that is not in the project, or no image left.
         PartlyDoneError: some slides failed or could only be read in part; each is named, the others
             are complete.
+        MissingComponentError: a cluster is asked for and Dask is missing, its workers have other
+            versions, or none has the GPU that is asked for.
     """
     choice = choice or Choice(names=images, include_test=include_test)
     options = options or DetectOptions(min_confidence=min_confidence, device=device)
@@ -153,6 +158,7 @@ def detect(
         options,
         cache=project.workspace.cache,
         out=out,
+        cluster=cluster,
         reporter=reporter,
         on_event=on_event,
     )
@@ -166,6 +172,7 @@ def detect_files(
     mpp: float | None = None,
     regions: Sequence[tuple[float, float, float, float]] = (),
     options: DetectOptions | None = None,
+    cluster: str | None = None,
     reporter: Reporter = SILENT,
     on_event: Emit | None = None,
 ) -> DetectResult:
@@ -178,6 +185,7 @@ def detect_files(
         mpp: µm per px of slides that do not say it themselves.
         regions: (x, y, width, height) in QuPath px: only there.
         options: how to detect.
+        cluster: a Dask cluster that does the work on slides, as :func:`.open_cluster` names it.
         reporter: shown how far it is.
         on_event: told what happens, for a scheduler.
 
@@ -197,6 +205,7 @@ def detect_files(
             options or DetectOptions(),
             cache=Path(cache),
             out=out,
+            cluster=cluster,
             reporter=reporter,
             on_event=on_event,
         )
@@ -211,6 +220,7 @@ def _run(
     *,
     cache: Path,
     out: Path | None,
+    cluster: str | None,
     reporter: Reporter,
     on_event: Emit | None,
 ) -> DetectResult:
@@ -223,98 +233,72 @@ def _run(
     calibration = None if point is None else point.calibration
     confidence, source = _threshold(project, point, options.min_confidence)
     spec = spec_from(manifest)
-    devices = [device_name(d.strip()) for d in (options.device or "").split(",") if d.strip()]
-    threads = settings.train.threads if settings else None
     workspace = project.workspace if project is not None else None
-    runs = workspace.runs if workspace is not None else None
-    detector = Detector(
-        weights, cache=cache, runs=runs, device=devices[0] if devices else None, threads=threads
-    )
-    if project is not None:
-        check_classes(project, detector)
+    threads = settings.train.threads if settings else None
+    workers = options.workers or (settings.detect.workers if settings else None)
     asked = options.batch or (settings.detect.batch if settings else None)
-    plan = {
-        "weights_sha256": manifest["weights"]["sha256"],
-        "classes": list(detector.class_names),
-        "tiles": manifest["tiles"],
-        "confidence": confidence,
-        "confidence_from": source,
-        # Written onto objects: pushing the run later must say the same, whatever is evaluated by then.
-        "calibration": calibration and calibration.as_dict(),
-        "method": method,
-        "flips": options.flips,
-        "batch": asked,
-        "device": detector.device.split(":")[0],
-        "half": detector.is_half,
-        "threads": threads,
-        "images": [t.as_plan() for t in targets],
-        "mpp": settings.project.mpp if settings else None,
-        "environment": environment(),
-    }
-    batch = asked or detector.fitting_batch(spec.width_px, spec.height_px)
     notes = _notes(project, manifest)
-    with DetectionRun.begin(workspace, out, plan, batch) as run:
-        job = Job(
-            run.partial,
-            weights,
-            cache,
-            spec,
-            confidence,
-            method,
-            run.batch,
-            options.workers or (settings and settings.detect.workers) or default_workers(),
-            threads,
-            options.flips,
-            calibration,
-            runs,
-            project.store.project_file if project is not None else None,
-            project.slides if project is not None else None,
-        )
-        done = {}
-        for target in targets:
-            image = run.done(target.file, _slide_of(target, project))
-            if image is not None:
-                done[target.id] = image
-        todo = [t for t in targets if t.id not in done]
-        continued = len(done)
-        with reporter.task("detect", len(targets)) as task:
-            progress = DetectProgress(
-                targets, list(done.values()), task, on_event or (lambda _: None)
+    with open_place(
+        weights,
+        manifest["weights"]["sha256"],
+        spec,
+        cache=cache,
+        runs=workspace.runs if workspace is not None else None,
+        device=options.device,
+        threads=threads,
+        workers=workers,
+        cluster=cluster,
+        reporter=reporter,
+    ) as place:
+        if project is not None:
+            refuse_other_classes(project, list(place.class_names))
+        plan = {
+            "weights_sha256": manifest["weights"]["sha256"],
+            "task": place.task,
+            "classes": list(place.class_names),
+            "tiles": manifest["tiles"],
+            "confidence": confidence,
+            "confidence_from": source,
+            # Written onto objects: pushing the run later must say the same, whatever is evaluated by then.
+            "calibration": calibration and calibration.as_dict(),
+            "method": method,
+            "flips": options.flips,
+            "batch": asked,
+            "device": place.device.split(":")[0],
+            "half": place.is_half,
+            "threads": place.threads,
+            "images": [t.as_plan() for t in targets],
+            "mpp": settings.project.mpp if settings else None,
+            "environment": environment(),
+        }
+        batch = asked or place.fitting_batch()
+        with DetectionRun.begin(workspace, out, plan, batch) as run:
+            job = Job(
+                run.partial.absolute(),
+                weights,
+                cache,
+                spec,
+                confidence,
+                method,
+                run.batch,
+                workers or default_workers(),
+                threads,
+                options.flips,
+                calibration,
+                workspace.runs if workspace is not None else None,
             )
-            if len(devices) > 1:
-                del detector  # the processes need the memory
-                detect_on_devices(todo, job, devices, progress)
-            elif todo:
-                clock = detect_all(todo, job, detector, project, progress)
-                event = {"event": "profile", "device": detector.device}
-                progress({**event, **clock.as_dict(decoders=job.workers)})
-        images = tuple(progress.images[t.id] for t in targets if t.id in progress.images)
-        if not images:
-            run.abandon()
-            raise InputError("\n".join(why for _, why in progress.failed))
-        run.publish(
-            {
-                "kind": "detect",
-                "project": project is not None,
-                "run": run.folder.name,
-                "finished": utc_now(),
-                "state": "complete"
-                if not progress.failed and all(i.state == "complete" for i in images)
-                else "partial",
-                "weights": {"run": manifest["run"], "sha256": manifest["weights"]["sha256"]},
-                "confidence": confidence,
-                "confidence_from": source,
-                "method": method,
-                "classes": plan["classes"],
-                "tiles": manifest["tiles"],
-                "batch": run.batch,
-                "images": [i.as_dict() for i in images],
-                "failed": [{"image": n, "reason": why} for n, why in progress.failed],
-                "notes": notes,
-                "plan": plan,
-                "environment": environment(),
-            }
-        )
+            done, todo, missing = _sorted_out(targets, project, run)
+            continued = len(done)
+            with reporter.task("detect", len(targets)) as task:
+                progress = DetectProgress(targets, done, task, on_event or (lambda _: None))
+                for target, why in missing:
+                    progress({"event": "failed", **about(target), "reason": why})
+                place.detect(todo, job, progress)
+            images = tuple(progress.images[t.id] for t in targets if t.id in progress.images)
+            if not images:
+                run.abandon()
+                raise InputError("\n".join(why for _, why in progress.failed))
+            run.publish(_manifest(manifest, plan, run, project, images, progress.failed, notes))
     result = DetectResult(
         run.folder,
         run.folder.name,
@@ -339,19 +323,78 @@ def _run(
     return result
 
 
-def _slide_of(target: Target, project: Project | None) -> Path | None:
-    if target.path is not None:
-        return target.path
-    try:
-        return project.slide_path(target.entry) if project and target.entry else None
-    except GlombridgeError:
-        return None
+def _manifest(
+    weights: dict[str, Any],
+    plan: dict[str, Any],
+    run: DetectionRun,
+    project: Project | None,
+    images: Sequence[DetectedImage],
+    failed: Sequence[tuple[str, str]],
+    notes: list[str],
+) -> dict[str, Any]:
+    is_complete = not failed and all(i.state == "complete" for i in images)
+    return {
+        "kind": "detect",
+        "project": project is not None,
+        "run": run.folder.name,
+        "finished": utc_now(),
+        "state": "complete" if is_complete else "partial",
+        "weights": {"run": weights["run"], "sha256": weights["weights"]["sha256"]},
+        "confidence": plan["confidence"],
+        "confidence_from": plan["confidence_from"],
+        "method": plan["method"],
+        "task": plan["task"],
+        "classes": plan["classes"],
+        "tiles": plan["tiles"],
+        "batch": run.batch,
+        "images": [i.as_dict() for i in images],
+        "failed": [{"image": n, "reason": why} for n, why in failed],
+        "notes": notes,
+        "plan": plan,
+        "environment": environment(),
+    }
+
+
+def _sorted_out(
+    targets: Sequence[Target], project: Project | None, run: DetectionRun
+) -> tuple[list[DetectedImage], list[Target], list[tuple[Target, str]]]:
+    """What an interrupted run has finished, what is to be done, and slides that are not there."""
+    done, todo, missing = [], [], []
+    for target in targets:
+        try:
+            located = target.located(project)
+        except GlombridgeError as error:
+            missing.append((target, str(error)))
+            continue
+        image = run.done(target.file, located.path)
+        if image is None:
+            todo.append(located)
+        else:
+            done.append(image)
+    return done, todo, missing
 
 
 def _notes(project: Project | None, manifest: dict[str, Any]) -> list[str]:
     """Where the weights are not what the settings ask for."""
     if project is None:
         return []
+    return [*_task_note(project, manifest), *_tile_note(project, manifest)]
+
+
+def _task_note(project: Project, manifest: dict[str, Any]) -> list[str]:
+    finds = {"detect": "boxes", "segment": "outlines"}
+    # Manifests of before there were outlines do not say it.
+    learnt, asked = manifest.get("task", "detect"), project.settings.tiles.task
+    if learnt == asked:
+        return []
+    note = (
+        f"the settings ask for {finds[asked]}, but the weights were trained on {finds[learnt]}, and those "
+        "are what is found; tile and train again to change it"
+    )
+    return [note]
+
+
+def _tile_note(project: Project, manifest: dict[str, Any]) -> list[str]:
     trained, asked = spec_from(manifest), project.tile_spec()
     one = (trained.mpp, trained.width_px, trained.height_px)
     if one == (asked.mpp, asked.width_px, asked.height_px):
@@ -410,6 +453,12 @@ def load_proposals(
                 f"{project.settings.class_names}"
             )
             raise InputError(msg)
+        if manifest.get("deidentified"):
+            msg = (
+                f"{folder} holds codes instead of the project's images, so that nobody can push it. "
+                f"Push the run it is a copy of: glombridge/detections/{manifest['run']}."
+            )
+            raise InputError(msg)
         if not manifest["project"]:
             msg = (
                 f"{folder} was made from slide files, not from the images of a project, so nobody "
@@ -439,6 +488,7 @@ def load_proposals(
                     tuple(plan["roi_classes"]),
                     str(plan["roi_sha256"]),
                     found.score_sd,
+                    found.outline,
                     None if calibration is None else calibration.probability(found.score),
                 )
             )

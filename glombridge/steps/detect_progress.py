@@ -41,6 +41,8 @@ class DetectProgress:
         slide, name = event.get("id", 0), event.get("slide", "")
         kind = event["event"]
         if kind == "begin":
+            # A slide whose worker was lost begins anew.
+            self._task.advance(-self._share.get(slide, 0.0))
             self._share[slide] = 0.0
         elif kind == "tiles":
             self._tiles += event["n"]

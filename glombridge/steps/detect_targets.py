@@ -18,7 +18,7 @@ from ..objects import SlideObject
 from ..qupath.store import ImageEntry
 from ..slides.reader import Slide
 from ..sync.roles import areas_sha256, assign_roles
-from .project import Project
+from .project import Project, open_entry
 
 STATES = ("annotated", "unannotated", "proposed", "new")
 """An image with a human's annotation; without one; with a pending proposal; in no detection run yet."""
@@ -29,14 +29,14 @@ LEAST_MPP, MOST_MPP = 0.01, 20.0
 
 @dataclass(frozen=True)
 class Target:
-    """One slide to detect on. It can be sent to another process.
+    """One slide to detect on. It can be sent to another process, or another machine.
 
     Attributes:
         id: entry id in the project, or the number of the file on the command line.
         name: of the image.
         entry: the project's image, ``None`` for a slide file.
-        path: the slide file, ``None`` for a project's image.
-        mpp: µm per px of a slide file that does not say a usable one itself.
+        path: the slide file, ``None`` for a project's image that was not :meth:`located` yet.
+        mpp: µm per px of a slide that does not say a usable one itself.
         regions: areas in QuPath px that count, none = everywhere.
         roi_classes: classes of the annotations among them, and
         roi_sha256: the hash of these annotations' areas.
@@ -75,16 +75,28 @@ class Target:
             "transforms": [] if entry is None else [str(step) for step in entry.geometry],
         }
 
-    def open(self, project: Project | None) -> Slide:
+    def located(self, project: Project | None) -> Target:
+        """The same with all that :meth:`open` needs, so that it needs no project.
+
+        Raises:
+            InputError: the slide is not where the project says.
+        """
+        if self.entry is None or project is None:
+            return self
+        path, mpp = project.slide_path(self.entry), project.settings.project.mpp
+        return replace(self, path=path, mpp=mpp)
+
+    def open(self) -> Slide:
         """The slide in its QuPath frame, to be used with ``with``.
 
         Raises:
             InputError: it is missing, is no slide, or has a pixel size that cannot be.
         """
-        if self.entry is not None and project is not None:
-            slide = project.open_slide(self.entry)
+        path = self.path or Path(self.name)
+        if self.entry is not None:
+            slide = open_entry(self.entry, path, self.mpp)
         else:
-            slide = Slide(self.path or self.name)
+            slide = Slide(path)
             if self.mpp is not None and not _is_possible(slide.frame.mpp_x, slide.frame.mpp_y):
                 slide.frame = slide.frame.with_mpp(self.mpp)
         try:

@@ -30,13 +30,11 @@ from ..frames import Frame
 from ..geojson_codec import write_geojson
 from ..ledger.manifest import write_json
 from ..objects import ObjectKind, Outline, PathClass, SlideObject
-from ..provenance import BOX, CONFIDENCE, PROBABILITY, PROPOSED, SCORE_SD
-from ..qupath import SlideMap
+from ..provenance import AREA_UM2, BOX, CONFIDENCE, PROBABILITY, PROPOSED, SCORE_SD
 from ..slides.reader import fingerprint
 from ..tiles.grid import TileSpec
 from .detect_run import DetectedImage, record_path
 from .detect_targets import Target
-from .project import Project
 
 SCANNED = "Scanned*"
 """Class of the area that was looked at. The star keeps it out of QuPath's measurements."""
@@ -63,21 +61,16 @@ class Job:
     flips: bool
     calibration: Calibration | None = None
     runs: Path | None = None
-    project_file: Path | None = None
-    slides: SlideMap | None = None
-
-    def open_project(self) -> Project | None:
-        """The project of the run, opened here."""
-        if self.project_file is None:
-            return None
-        opened = Project.open(self.project_file)
-        return Project(opened.store, opened.workspace, opened.settings, self.slides or SlideMap())
 
 
-def detect_all(
-    targets: Iterable[Target], job: Job, detector: Detector, project: Project | None, emit: Emit
-) -> StageClock:
+def detect_all(targets: Iterable[Target], job: Job, detector: Detector, emit: Emit) -> StageClock:
     """Detect on slides and write their files; what fails is told and left out.
+
+    Args:
+        targets: located slides.
+        job: what is the same for all.
+        detector: of the job's weights.
+        emit: told what happens, from several threads.
 
     Raises:
         MachineError: disk full, out of memory: it would happen with every slide. What is finished
@@ -87,7 +80,7 @@ def detect_all(
     look = with_flips(detector) if job.flips else detector
 
     def prepare(target: Target) -> tuple[SlidePlan, Frame, Path]:
-        with clock.measure("prepare"), target.open(project) as slide:
+        with clock.measure("prepare"), target.open() as slide:
             plan = plan_slide(
                 slide,
                 job.spec,
@@ -171,7 +164,7 @@ def _work_on_device(job: Job, device: str, todo: Any, events: Any) -> None:
     detector = Detector(
         job.weights, cache=job.cache, runs=job.runs, device=device, threads=job.threads
     )
-    clock = detect_all(iter(todo.get, None), job, detector, job.open_project(), events.put)
+    clock = detect_all(iter(todo.get, None), job, detector, events.put)
     events.put({"event": "profile", "device": device, **clock.as_dict(decoders=job.workers)})
     events.close()
     events.join_thread()
@@ -253,7 +246,9 @@ def _write(
     )
     folder = job.folder
     seen.save(folder / f"{target.file}.parquet")
-    objects = as_objects(found, f"{target.id}|{slide}", detector.class_names, job.calibration)
+    objects = as_objects(
+        found, f"{target.id}|{slide}", detector.class_names, mpp, calibration=job.calibration
+    )
     write_geojson(folder / f"{target.file}.geojson", objects)
     write_geojson(folder / f"{target.file}.scanned.geojson", _scanned(seen, f"{target.id}|{slide}"))
     write_json(record_path(folder, target.file), image.as_dict())
@@ -277,14 +272,20 @@ def _scanned(seen: SlideDetections, image: str) -> list[SlideObject]:
 
 
 def as_objects(
-    found: Boxes, image: str, class_names: tuple[str, ...], calibration: Calibration | None = None
+    found: Boxes,
+    image: str,
+    class_names: tuple[str, ...],
+    mpp: float | None = None,
+    *,
+    calibration: Calibration | None = None,
 ) -> list[SlideObject]:
     """Detections as QuPath objects, for a GeoJSON file that QuPath can import by itself.
 
     Args:
-        found: stitched boxes in QuPath pixels.
+        found: stitched boxes in QuPath pixels, with outlines where the model gives them.
         image: what the image is known by; with the place it makes an object's id.
         class_names: by class index.
+        mpp: µm per QuPath pixel, ``None`` = unknown: then no area is measured.
         calibration: of the scores, if the weights have one.
     """
     objects = []
@@ -297,15 +298,19 @@ def as_objects(
             measurements[PROBABILITY] = round(float(probability[k]), 6)
         if found.score_sd is not None:
             measurements[SCORE_SD] = round(float(found.score_sd[k]), 6)
+        area = None if found.outline is None else found.outline[k]
+        outline = Outline.rectangle(x0, y0, x1, y1) if area is None else Outline.rounded(area)
+        if area is not None and mpp is not None:
+            measurements[AREA_UM2] = round(outline.geometry.area * mpp**2, 2)
         objects.append(
             SlideObject(
                 id=uuid5(_NAMESPACE, f"{image}|{name}|{(x0, y0, x1, y1)}"),
                 kind=ObjectKind.ANNOTATION,
-                outline=Outline.rectangle(x0, y0, x1, y1),
+                outline=outline,
                 path_class=PathClass.parse(name).derive(PROPOSED),
                 locked=True,
                 measurements=measurements,
-                metadata={BOX: "true"},
+                metadata={BOX: "true"} if area is None else {},
             )
         )
     return objects

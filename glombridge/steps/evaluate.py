@@ -14,14 +14,16 @@ from ..evaluation.calibration import Calibration, calibrate, reliability
 from ..evaluation.faults import Fault, faults_of
 from ..evaluation.intervals import LEVEL
 from ..evaluation.metrics import OperatingPoint, Score
-from ..evaluation.results import compare, ranking
+from ..evaluation.results import compare, ranking, rival_sees
 from ..evaluation.slides import JudgedSlide
 from ..evaluation.tile_level import MEANING, tile_figures
 from ..ledger.history import utc_now
 from ..ledger.manifest import environment, write_json
 from ..progress import SILENT, Reporter
+from ..scale import on_cluster
 from .evaluate_look import check_classes
 from .evaluate_model import PARTS, EvaluatedModel, evaluated, held_out_images, load_run
+from .held_model import CPU
 from .operating_point import store_point
 from .project import Project
 
@@ -97,6 +99,7 @@ def evaluate(
     against: str | None = None,
     tiles: bool = True,
     device: str | None = None,
+    cluster: str | None = None,
     reporter: Reporter = SILENT,
 ) -> EvaluateResult:
     """Detect on validation and test slides, choose the threshold on validation, report on test.
@@ -110,11 +113,16 @@ def evaluate(
         against: other weights to compare with on the same slides.
         tiles: let ultralytics validate on the tiles of the run's dataset, too.
         device: as torch names it.
+        cluster: a Dask cluster that looks at the slides, as :func:`.open_cluster` names it. The figures
+            on tiles are made here in any case.
         reporter: for progress.
 
     Raises:
         InputError: no weights, no validation slide with objects, or a slide that cannot be read.
+        PartlyDoneError: on a cluster, slides that cannot be read; the others need not be again.
         UsageError: a run against itself.
+        MissingComponentError: a cluster is asked for and Dask is missing, or its workers have other
+            versions.
     """
     file, manifest = load_run(project, weights)
     rival = None if against is None else load_run(project, against)
@@ -122,11 +130,14 @@ def evaluate(
         msg = f"{against!r} are the very weights that are evaluated; give others to compare with"
         raise UsageError(msg)
     held_out = held_out_images(project, reporter=reporter)
-    model = evaluated(project, file, manifest, held_out, device, reporter)
-    second = rival and evaluated(project, *rival, held_out, device, reporter)
+    with on_cluster(cluster, reporter) as workers:
+        model = evaluated(project, file, manifest, held_out, device, reporter, workers)
+        second = rival and evaluated(project, *rival, held_out, device, reporter, workers)
     document = _document(project, model, second)
     if tiles:
-        document["tile_level"] = _tile_level(project, file, manifest, device)
+        # Made here: a GPU of the workers is not one of this machine.
+        here = device if cluster is None or device == CPU else None
+        document["tile_level"] = _tile_level(project, file, manifest, here)
     chosen = project.settings.evaluate
     faults = tuple(
         fault for s in model.slides for fault in faults_of(s, model.point.confidence, chosen.iou)
@@ -156,6 +167,7 @@ def _document(
     spread = {"resamples": settings.resamples, "seed": project.settings.seed}
     results = {part: model.results(part, settings.iou) for part in PARTS}
     point, calibration = model.point, _calibration(model, settings.iou)
+    tested = ranking(model.of("test"), settings.iou)
     told: dict[str, Any] = {
         "format": FORMAT,
         "run": model.name,
@@ -188,7 +200,12 @@ def _document(
         ],
         "reliability": {part: _reliability(model, part, calibration) for part in PARTS},
         "review": compare_orders(
-            ranking(model.of("test"), settings.iou), point.confidence, seed=project.settings.seed
+            tested,
+            point.confidence,
+            seed=project.settings.seed,
+            rival_sees=None
+            if second is None
+            else rival_sees(model.of("test"), second.of("test"), tested, second.point.confidence),
         ),
     }
     if second is not None:

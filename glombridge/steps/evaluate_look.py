@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,14 +13,20 @@ import shapely
 from shapely.geometry.base import BaseGeometry
 
 from ..detection.detector import Detector
-from ..detection.pipeline import SlideDetections, detect_slide
-from ..errors import DamagedFileError, InputError
+from ..detection.pipeline import SlideDetections, plan_slide, run_plan
+from ..errors import DamagedFileError, InputError, PartlyDoneError
 from ..evaluation.slides import JudgedSlide, Truth
+from ..frames import Frame
 from ..ledger.manifest import environment, write_json
 from ..progress import SILENT, Reporter
+from ..scale import Cluster, OneMachine, Outcome, Piece, Tell
 from ..slides.reader import Slide, fingerprint
 from ..sync.pull import ImageAnnotations
 from ..sync.roles import union_of
+from ..tiles.grid import TileSpec
+from ..tiles.labels import is_only_a_box
+from ..training.trust import require_trust
+from .held_model import HeldModel, ask, decoders_beside, held, model_on, model_versions
 from .project import Project, spec_from
 
 FOLDER = "evaluation"
@@ -50,98 +56,266 @@ def look(
     held_out: Sequence[HeldOut],
     *,
     device: str | None = None,
+    cluster: Cluster | None = None,
     reporter: Reporter = SILENT,
 ) -> list[JudgedSlide]:
     """What the model of a run sees on held-out slides, with their truth.
 
+    Args:
+        project: the project.
+        weights: a weights file, and
+        manifest: that of its run.
+        held_out: the slides.
+        device: as torch names it.
+        cluster: whose workers look at slides not seen before; this machine where there is none.
+        reporter: for progress.
+
     Raises:
         InputError: a slide that cannot be read, or is damaged where objects would then count as
             missed.
+        PartlyDoneError: the same on a cluster, when all others have been looked at and kept.
     """
-    looker = _Looker(project, weights, manifest, device)
-    slides = []
+    folder = _folder_beside(weights, project)
+    same = {
+        "weights_sha256": manifest["weights"]["sha256"],
+        "tiles": manifest["tiles"],
+        "environment": environment(),
+    }
+    judged: dict[int, JudgedSlide] = {}
+    unseen: list[tuple[HeldOut, Sight, dict[str, Any]]] = []
+    failed: list[str] = []
+
     with reporter.task("evaluate", len(held_out)) as task:
-        for one in held_out:
-            seen, mpp = looker.seen(one.image)
+
+        def take(one: HeldOut, sight: Sight, seen: SlideDetections) -> None:
             if not seen.is_complete:
-                x0, y0, x1, y1 = seen.unreadable[0]
-                msg = (
-                    f"slide {one.image.entry.name!r} is damaged at x={x0:.0f}, y={y0:.0f}, "
-                    f"{x1 - x0:.0f} x {y1 - y0:.0f} px: objects there would count as missed. Copy "
-                    "the file again from the scanner or archive."
-                )
-                raise InputError(msg)
-            slides.append(_judged(project, one, seen, mpp))
-            task.advance(note=one.image.entry.name)
-    return slides
+                raise _damaged(one, seen)
+            judged[sight.id] = _judged(project, one, seen, sight.mpp)
+            task.advance(note=sight.name)
+
+        for one in held_out:
+            sight, plan = _sight(project, one.image, same)
+            seen = None if folder is None else _kept(folder, sight.id, plan)
+            if seen is None:
+                unseen.append((one, sight, plan))
+            else:
+                take(one, sight, seen)
+
+        def on_outcome(outcome: Outcome[int, SlideDetections]) -> None:
+            one, sight, plan = unseen[outcome.piece.value]
+            try:
+                if outcome.error is not None:
+                    raise outcome.error
+                if outcome.result is not None:
+                    if folder is not None:
+                        _keep(folder, sight.id, plan, outcome.result)
+                    take(one, sight, outcome.result)
+            except InputError as error:
+                if cluster is None:
+                    raise
+                failed.append(f"  image {sight.name!r}: {error}")
+
+        if unseen:
+            sights = [sight for _, sight, _ in unseen]
+            _look_at_all(project, weights, manifest, device, sights, cluster, on_outcome)
+    if failed:
+        text = "\n".join(failed)
+        msg = (
+            f"{len(failed)} of {len(held_out)} slides could not be looked at, so nothing is evaluated. "
+            f"What was seen of the others is kept and need not be looked at again.\n{text}"
+        )
+        raise PartlyDoneError(msg)
+    return [judged[one.image.entry.id] for one in held_out]
 
 
-class _Looker:
-    """A model that is loaded only when some slide has not been seen before."""
+def _look_at_all(
+    project: Project,
+    weights: Path,
+    manifest: Mapping[str, Any],
+    device: str | None,
+    sights: Sequence[Sight],
+    cluster: Cluster | None,
+    on_outcome: Callable[[Outcome[int, SlideDetections]], None],
+) -> None:
+    """Look at slides here or on a cluster; outcomes carry the slide's place in ``sights``."""
+    settings = project.settings
+    spec, sha256 = spec_from(manifest), manifest["weights"]["sha256"]
+    size = spec.width_px, spec.height_px
+    workers, threads = settings.detect.workers, settings.train.threads
+    if cluster is None:
+        detector = Detector(
+            weights,
+            cache=project.workspace.cache,
+            runs=project.workspace.runs,
+            device=device,
+            threads=threads,
+        )
+        check_classes(project, detector)
+        batch = settings.detect.batch or detector.fitting_batch(*size)
 
-    def __init__(
-        self, project: Project, weights: Path, manifest: Mapping[str, Any], device: str | None
-    ) -> None:
-        self.project = project
-        self.weights = weights
-        self.spec = spec_from(manifest)
-        self.plan = {
-            "weights_sha256": manifest["weights"]["sha256"],
-            "tiles": manifest["tiles"],
-            "environment": environment(),
-        }
-        run = weights.parent.parent
-        self.folder = run / FOLDER if run.parent == project.workspace.runs else None
-        self.device = device
-        self._detector: Detector | None = None
+        def look_here(k: int, _: Tell) -> SlideDetections:
+            return look_at_slide(sights[k], spec, detector, batch=batch, workers=workers)
 
-    def seen(self, image: ImageAnnotations) -> tuple[SlideDetections, float | None]:
-        with self.project.open_slide(image.entry) as slide:
-            frame = slide.frame
-            mpp = None if frame.mpp_x is None or frame.mpp_y is None else frame.mpp_x
-            plan = {**self.plan, "slide": fingerprint(slide.path), "frame": repr(frame)}
-            kept = self._kept(image.entry.id, plan)
-            return kept or self._look(slide, image.entry.id, plan), mpp
+        pieces = (Piece(sight.name, k) for k, sight in enumerate(sights))
+        OneMachine().each(look_here, pieces, on_outcome)
+        return
+    require_trust(weights, project.workspace.runs)  # the workers take this machine's word for it
+    weights = weights.absolute()
+    model = model_on(cluster, weights, sha256, device, threads)
+    facts = ask(cluster, model, spec)
+    refuse_other_classes(project, list(facts.class_names))
+    model, batch = model.of_kind(facts.kind), settings.detect.batch or facts.batch
 
-    def _kept(self, image: int, plan: dict[str, Any]) -> SlideDetections | None:
-        if self.folder is None:
-            return None
-        record, boxes = self._files(self.folder, image)
-        try:
-            if json.loads(record.read_text(encoding="utf-8")) == plan:
-                return SlideDetections.load(boxes)
-        except (OSError, ValueError, DamagedFileError):
-            return None  # not there, or cut: it is only a copy
-        return None
+    def on_slide(outcome: Outcome[LookOrder, SlideDetections]) -> None:
+        place = Piece(outcome.piece.name, outcome.piece.value.place)
+        on_outcome(Outcome(place, outcome.result, outcome.error, outcome.worker))
 
-    def _look(self, slide: Slide, image: int, plan: dict[str, Any]) -> SlideDetections:
-        detector = self._loaded()
-        settings = self.project.settings.detect
-        batch = settings.batch or detector.fitting_batch(self.spec.width_px, self.spec.height_px)
-        seen = detect_slide(slide, self.spec, detector, batch=batch, workers=settings.workers)
-        if self.folder is not None and seen.is_complete:
-            self.folder.mkdir(exist_ok=True)
-            record, boxes = self._files(self.folder, image)
-            record.unlink(missing_ok=True)  # it speaks for the boxes, so it comes last
-            seen.save(boxes)
-            write_json(record, plan)
-        return seen
+    cluster.each(
+        look_on_worker,
+        (
+            Piece(s.name, LookOrder(k, s, model, spec, batch, workers), (s.path, weights))
+            for k, s in enumerate(sights)
+        ),
+        on_slide,
+        facts=model_versions,
+        with_model=True,
+    )
 
-    def _loaded(self) -> Detector:
-        if self._detector is None:
-            self._detector = Detector(
-                self.weights,
-                cache=self.project.workspace.cache,
-                runs=self.project.workspace.runs,
-                device=self.device,
-                threads=self.project.settings.train.threads,
-            )
-            check_classes(self.project, self._detector)
-        return self._detector
 
-    @staticmethod
-    def _files(folder: Path, image: int) -> tuple[Path, Path]:
-        return folder / f"{image:04d}.json", folder / f"{image:04d}.parquet"
+@dataclass(frozen=True)
+class Sight:
+    """One slide to look at. It can be sent to another process, or another machine.
+
+    Attributes:
+        id: entry id in the project.
+        path: the slide file.
+        frame: of the image.
+    """
+
+    id: int
+    name: str
+    path: Path
+    frame: Frame
+
+    @property
+    def mpp(self) -> float | None:
+        """µm per QuPath px, if it is known."""
+        return None if self.frame.mpp_y is None else self.frame.mpp_x
+
+
+@dataclass(frozen=True)
+class LookOrder:
+    """One slide to look at on a worker.
+
+    Attributes:
+        place: of the slide among all.
+        workers: threads that decode; ``None`` = as many as go with the device.
+    """
+
+    place: int
+    sight: Sight
+    model: HeldModel
+    spec: TileSpec
+    batch: int
+    workers: int | None
+
+
+def look_on_worker(order: LookOrder, tell: Tell) -> SlideDetections:
+    """What the model sees on one slide; runs on a worker, and writes nothing.
+
+    Raises:
+        InputError: the slide cannot be read.
+        MachineError: out of memory.
+    """
+    detector = held(order.model)
+    workers = order.workers or decoders_beside(detector)
+    return look_at_slide(
+        order.sight, order.spec, detector, batch=order.batch, workers=workers, tell=tell
+    )
+
+
+def look_at_slide(
+    sight: Sight,
+    spec: TileSpec,
+    detector: Detector,
+    *,
+    batch: int,
+    workers: int | None,
+    tell: Tell | None = None,
+) -> SlideDetections:
+    """What a model sees on one slide; it writes nothing.
+
+    Args:
+        sight: the slide.
+        spec: tiles as the model was trained on.
+        detector: the model.
+        batch: tiles shown at once.
+        workers: threads that decode.
+        tell: told how many tiles were shown.
+
+    Raises:
+        InputError: the slide cannot be read.
+    """
+    done = 0
+    with Slide(sight.path, sight.frame) as slide:
+        plan = plan_slide(slide, spec, batch=batch, workers=workers)
+
+    def on_tiles(n: int, _: int) -> None:
+        nonlocal done
+        done += n
+        if tell is not None:
+            tell(done, len(plan.shown))
+
+    return run_plan(plan, detector, on_tiles=on_tiles)
+
+
+def _sight(
+    project: Project, image: ImageAnnotations, same: Mapping[str, Any]
+) -> tuple[Sight, dict[str, Any]]:
+    """The slide of an image, and all that decides what a model sees on it."""
+    with project.open_slide(image.entry) as slide:
+        sight = Sight(image.entry.id, image.entry.name, slide.path, slide.frame)
+    plan = {**same, "slide": fingerprint(sight.path), "frame": repr(sight.frame)}
+    return sight, plan
+
+
+def _folder_beside(weights: Path, project: Project) -> Path | None:
+    run = weights.parent.parent
+    return run / FOLDER if run.parent == project.workspace.runs else None
+
+
+def _kept(folder: Path, image: int, plan: dict[str, Any]) -> SlideDetections | None:
+    record, boxes = _files(folder, image)
+    try:
+        if json.loads(record.read_text(encoding="utf-8")) == plan:
+            return SlideDetections.load(boxes)
+    except (OSError, ValueError, DamagedFileError):
+        return None  # not there, or cut: it is only a copy
+    return None
+
+
+def _keep(folder: Path, image: int, plan: dict[str, Any], seen: SlideDetections) -> None:
+    if not seen.is_complete:
+        return
+    folder.mkdir(exist_ok=True)
+    record, boxes = _files(folder, image)
+    record.unlink(missing_ok=True)  # it speaks for the boxes, so it comes last
+    seen.save(boxes)
+    write_json(record, plan)
+
+
+def _files(folder: Path, image: int) -> tuple[Path, Path]:
+    return folder / f"{image:04d}.json", folder / f"{image:04d}.parquet"
+
+
+def _damaged(one: HeldOut, seen: SlideDetections) -> InputError:
+    x0, y0, x1, y1 = seen.unreadable[0]
+    msg = (
+        f"slide {one.image.entry.name!r} is damaged at x={x0:.0f}, y={y0:.0f}, "
+        f"{x1 - x0:.0f} x {y1 - y0:.0f} px: objects there would count as missed. Copy "
+        "the file again from the scanner or archive."
+    )
+    return InputError(msg)
 
 
 def check_classes(project: Project, detector: Detector) -> None:
@@ -173,6 +347,10 @@ def _judged(
     entry, roles = one.image.entry, one.image.roles
     marked = [t for t in roles.truth if t.object.outline is not None]
     boxes = [t.object.outline.bounds for t in marked if t.object.outline is not None]
+    outlines = np.full(len(marked), None, object)
+    for k, t in enumerate(marked):
+        if t.object.outline is not None and not is_only_a_box(t.object):
+            outlines[k] = t.object.outline.geometry
     return JudgedSlide(
         entry.id,
         entry.name,
@@ -183,6 +361,7 @@ def _judged(
             np.array([t.class_index for t in marked], np.int64),
             tuple(str(t.object.path_class) for t in marked),
             tuple(str(t.object.id) for t in marked),
+            outlines,
         ),
         seen,
         known_area(one),

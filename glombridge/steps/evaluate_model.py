@@ -13,6 +13,7 @@ from ..evaluation.results import PartResults
 from ..evaluation.slides import JudgedSlide
 from ..evaluation.sweep import Sweep
 from ..progress import SILENT, Reporter
+from ..scale import Cluster
 from ..sync.pull import read_annotations
 from .evaluate_look import HeldOut, complete_images, look, refuse_other_classes
 from .project import Project
@@ -58,6 +59,7 @@ def evaluated(
     held_out: Sequence[HeldOut],
     device: str | None,
     reporter: Reporter,
+    cluster: Cluster | None = None,
 ) -> EvaluatedModel:
     """Look at the held-out slides and choose the confidence on the validation slides.
 
@@ -65,7 +67,9 @@ def evaluated(
         InputError: weights of other classes, or a slide that cannot be read.
     """
     refuse_other_classes(project, list(manifest["classes"]))
-    slides = tuple(look(project, file, manifest, held_out, device=device, reporter=reporter))
+    slides = tuple(
+        look(project, file, manifest, held_out, device=device, cluster=cluster, reporter=reporter)
+    )
     chosen = project.settings.evaluate
     sweeps = {
         part: Sweep.over([s for s in slides if s.part == part], min_iou=chosen.iou)

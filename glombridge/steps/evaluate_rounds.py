@@ -12,6 +12,7 @@ from ..ledger import State
 from ..ledger.history import utc_now
 from ..ledger.manifest import write_json
 from ..progress import SILENT, Reporter
+from ..scale import on_cluster
 from .evaluate_model import evaluated, held_out_images, load_run
 from .project import Project
 
@@ -72,12 +73,22 @@ class RoundsResult:
 
 
 def evaluate_rounds(
-    project: Project, *, device: str | None = None, reporter: Reporter = SILENT
+    project: Project,
+    *,
+    device: str | None = None,
+    cluster: str | None = None,
+    reporter: Reporter = SILENT,
 ) -> RoundsResult:
     """Evaluate the weights of every round against the annotations as they are now.
 
     Raw boxes that an earlier evaluation kept are used again. Writes ``learning_curve.json`` among
     the reports.
+
+    Args:
+        project: the project.
+        device: as torch names it; ``None`` = a GPU where there is one.
+        cluster: where slides are looked at: ``local`` or the address of a Dask scheduler.
+        reporter: for progress.
 
     Raises:
         InputError: no training run, no test slide with objects, or not one run can be evaluated.
@@ -96,19 +107,20 @@ def evaluate_rounds(
     rounds: list[Round] = []
     left_out: list[tuple[str, str]] = []
     n_patients = n_slides = 0
-    for run in runs:
-        try:
-            file, manifest = load_run(project, run.name)
-            model = evaluated(project, file, manifest, held_out, device, reporter)
-        except GlombridgeError as error:
-            left_out.append((run.name, str(error)))
-            continue
-        told = model.results("test", chosen.iou).figures(
-            project.settings.class_names, resamples=chosen.resamples, seed=project.settings.seed
-        )
-        n_patients, n_slides = told["patients"], told["slides"]
-        figures = {name: told["figures"][name] for name in GROWTH}
-        rounds.append(Round(run.name, decisions.get(run.name), model.point.confidence, figures))
+    with on_cluster(cluster, reporter) as workers:
+        for run in runs:
+            try:
+                file, manifest = load_run(project, run.name)
+                model = evaluated(project, file, manifest, held_out, device, reporter, workers)
+            except GlombridgeError as error:
+                left_out.append((run.name, str(error)))
+                continue
+            told = model.results("test", chosen.iou).figures(
+                project.settings.class_names, resamples=chosen.resamples, seed=project.settings.seed
+            )
+            n_patients, n_slides = told["patients"], told["slides"]
+            figures = {name: told["figures"][name] for name in GROWTH}
+            rounds.append(Round(run.name, decisions.get(run.name), model.point.confidence, figures))
     if not rounds:
         reasons = "".join(f"\n  {run}: {why}" for run, why in left_out)
         msg = (
@@ -143,7 +155,10 @@ def count_decisions(events: Iterable[Mapping[str, Any]], images: set[int]) -> di
     at_run: dict[str, int] = {}
     for event in events:
         if event["event"] == "review" and event["image"] in images:
-            total += sum(d["to"] not in _NOBODYS for d in event["decisions"])
+            # A grade teaches the detector nothing.
+            total += sum(
+                d["to"] not in _NOBODYS and not d.get("regraded") for d in event["decisions"]
+            )
         elif event["event"] == "tile":
             at_tiles[event["dataset"]] = total
         elif event["event"] == "train" and event.get("dataset") in at_tiles:

@@ -7,6 +7,7 @@ from typing import Any
 
 from ..errors import InputError, UsageError
 from ..ledger.ledger import Step
+from ..review.times import ReviewTime, review_times
 from .project import Project
 
 SHORTEST_ID = 4
@@ -74,3 +75,16 @@ def history(
         msg = f"{len(objects)} objects begin with {object_id!r}: {shown}. Give more of the id."
         raise InputError(msg)
     return HistoryResult(objects[0], tuple(steps), (), names)
+
+
+def times(project: Project) -> list[ReviewTime]:
+    """Seconds per glomerulus, by reader and round, as of the last pull or push.
+
+    Args:
+        project: the project.
+
+    Raises:
+        DamagedFileError: the history cannot be read.
+    """
+    with project.workspace.ledger_view() as ledger:
+        return review_times(ledger.steps(""))

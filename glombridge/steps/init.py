@@ -14,6 +14,7 @@ from ..objects import ObjectKind
 from ..qupath import NativeStore, StoreKind, find_installation, version_numbers
 from ..settings import DEFAULT_CLASS, Settings
 from ..sync.roles import is_proposed
+from .scripts import write_scripts
 
 
 @dataclass(frozen=True)
@@ -37,15 +38,20 @@ class InitResult:
             "settings": str(self.settings_file),
             "created": self.created,
             "classes": self.settings.classes,
+            "scheme": self.settings.scheme.stamp if self.settings.scheme else None,
             "annotations": dict(self.found),
             "notes": list(self.notes),
         }
 
 
 def init(
-    path: Path, *, settings: Settings | None = None, store_kind: StoreKind | None = None
+    path: Path,
+    *,
+    settings: Settings | None = None,
+    store_kind: StoreKind | None = None,
+    scheme: str | None = None,
 ) -> InitResult:
-    """Write the settings file of a project, with the classes its annotations use.
+    """Write the settings file of a project, with the classes its annotations use, and its scripts.
 
     Args:
         path: project folder or ``.qpproj``.
@@ -53,9 +59,11 @@ def init(
         store_kind: how image data is read and written. By default what ``settings`` say, and
             without ``settings`` "paquo" if a QuPath is installed that is not older than the
             project, else "native". No QuPath is started.
+        scheme: how glomeruli are graded; a file is relative to the glombridge folder of the project.
 
     Raises:
-        InputError: not a QuPath project.
+        InputError: not a QuPath project, or no such grading scheme.
+        ProtectedError: somebody else is writing, or ``scripts/`` is a link out of the project.
         MachineError: the folder cannot be written.
         MissingComponentError: "paquo" was asked for and no QuPath is installed.
     """
@@ -68,8 +76,12 @@ def init(
         project = chosen.project.model_copy(update={"store": kind})
         chosen = chosen.model_copy(update={"project": project})
         notes += [note] if note and not workspace.exists else []
+    if scheme is not None:
+        chosen = chosen.with_scheme(scheme, workspace.folder)
     if workspace.exists:
         notes.append(f"{workspace.settings_file} was there already and is unchanged")
+        if scheme is not None and workspace.settings().review.scheme != scheme:
+            notes.append(f"to grade with {scheme!r}, write it there: 'scheme' in [review]")
         return InitResult(workspace.settings_file, workspace.settings(), False, found, tuple(notes))
     missing = [c for c, aliases in chosen.classes.items() if not any(a in found for a in aliases)]
     if missing:
@@ -85,6 +97,7 @@ def init(
         )
     with ProjectLock(workspace.lock_file):
         created = workspace.create(chosen)
+        notes += write_scripts(workspace, chosen).notes
         workspace.history.append("init", qupath=store.qupath_version, images=len(store.images()))
     return InitResult(workspace.settings_file, chosen, created, found, tuple(notes))
 

@@ -69,6 +69,9 @@ class Comparison:
 def layers(project: Project) -> list[LayerRow]:
     """Every run of every layer, as of the last look at the images.
 
+    Args:
+        project: the project.
+
     Raises:
         DamagedFileError: the history cannot be read.
     """
@@ -87,6 +90,11 @@ def compare(project: Project, first: str, second: str) -> Comparison:
     Objects are paired one to one as a push pairs them. What was withdrawn or lost is left out. An
     object of one layer that was pushed where the other one's was already judged is not there, so
     what a run saw of such objects counts as seen.
+
+    Args:
+        project: the project.
+        first: name of a layer.
+        second: name of another.
 
     Raises:
         InputError: no such layer.

@@ -9,7 +9,7 @@ from typing import Any
 from ..errors import InputError, UsageError
 from ..provenance import SEARCHED
 from ..qupath.saving import PROJECT_ENTRY
-from ..qupath.store import ImageEntry
+from ..qupath.store import ImageEntry, ProjectStore
 from ..sync.roles import is_marked
 from ..sync.writing import open_desk
 from .project import Project
@@ -73,7 +73,7 @@ def mark(
         while_qupath_runs=while_qupath_runs,
         break_lock=break_lock,
     ) as desk:
-        chosen = _chosen(project, images)
+        chosen = images_named(project.store, images)
         changing = [e for e in chosen if is_marked(e) is not searched]
         if changing and not dry_run:
             value = "true" if searched else None
@@ -88,15 +88,24 @@ def mark(
     return MarkResult(searched, tuple(e.name for e in changing), tuple(same), dry_run)
 
 
-def _chosen(project: Project, images: Sequence[str]) -> list[ImageEntry]:
-    entries = list(project.store.images())
+def images_named(store: ProjectStore, images: Sequence[str]) -> list[ImageEntry]:
+    """Images by what a human calls them.
+
+    Args:
+        store: the project.
+        images: names, or ``#`` and the entry id where two have one name.
+
+    Raises:
+        InputError: an image that is not in the project, or a name that two have.
+    """
+    entries = list(store.images())
     chosen: dict[int, ImageEntry] = {}
     for name in images:
         found = [e for e in entries if e.name == name]
         if not found and name.startswith("#"):
             found = [e for e in entries if name[1:] == str(e.id)]
         if not found:
-            msg = f"no image {name!r} in {project.store.project_file} ('glombridge status' lists them)"
+            msg = f"no image {name!r} in {store.project_file} ('glombridge status' lists them)"
             raise InputError(msg)
         if len(found) > 1:
             ids = ", ".join(f"'#{e.id}'" for e in found)

@@ -70,7 +70,7 @@ class Project:
                 "the settings, or tell QuPath: Project > Check URIs."
             )
             raise InputError(msg)
-        return path
+        return path.absolute()
 
     def open_slide(self, entry: ImageEntry) -> Slide:
         """The slide of an image, opened in the image's frame; to be used with ``with``.
@@ -78,15 +78,7 @@ class Project:
         Raises:
             InputError: it is missing, is no slide, or the image is not the plain slide.
         """
-        slide = Slide(self.slide_path(entry))
-        try:
-            frame = frame_of(entry, slide.properties)
-            mpp = self.settings.project.mpp
-            slide.frame = frame.with_mpp(mpp) if frame.mpp_x is None and mpp else frame
-        except BaseException:
-            slide.close()
-            raise
-        return slide
+        return open_entry(entry, self.slide_path(entry), self.settings.project.mpp)
 
     @cached_property
     def patient_source(self) -> PatientSource:
@@ -163,6 +155,27 @@ class Project:
     def tile_spec(self) -> TileSpec:
         """The tiles the settings ask for."""
         return spec_of(self.settings.tiles)
+
+
+def open_entry(entry: ImageEntry, path: Path, mpp: float | None) -> Slide:
+    """The slide of an image, opened in the image's frame, without its project.
+
+    Args:
+        entry: the image.
+        path: its slide file.
+        mpp: µm per px, for a slide that nobody says it of.
+
+    Raises:
+        InputError: it is no slide, or the image is not the plain slide.
+    """
+    slide = Slide(path)
+    try:
+        frame = frame_of(entry, slide.properties)
+        slide.frame = frame.with_mpp(mpp) if frame.mpp_x is None and mpp else frame
+    except BaseException:
+        slide.close()
+        raise
+    return slide
 
 
 def spec_of(tiles: TileSettings) -> TileSpec:

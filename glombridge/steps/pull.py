@@ -21,6 +21,13 @@ def pull(
 ) -> Pull:
     """Take the annotations out; see :func:`glombridge.sync.pull.pull`.
 
+    Args:
+        project: the project.
+        out: folder for the files, made; by default a new one among the project's pulls.
+        every_kind: also detections, cells, tiles and cores.
+        break_lock: take the project lock whoever holds it.
+        reporter: for progress.
+
     Raises:
         PartlyDoneError: some image could not be read; nothing was written.
         ProtectedError: somebody else is writing.

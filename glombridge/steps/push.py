@@ -85,7 +85,23 @@ def withdraw(
     break_lock: bool = False,
     reporter: Reporter = SILENT,
 ) -> WithdrawResult:
-    """Take a run's or a layer's proposals out; see :func:`glombridge.sync.withdraw.withdraw`."""
+    """Take a run's or a layer's proposals out; see :func:`glombridge.sync.withdraw.withdraw`.
+
+    Args:
+        project: the project.
+        run: id of a detection run.
+        layer: name of a layer.
+        dry_run: say what would be done and write nothing.
+        while_qupath_runs: the project is not open in the QuPath that runs.
+        break_lock: take the project lock whoever holds it.
+        reporter: for progress.
+
+    Raises:
+        UsageError: neither a run nor a layer is given.
+        InputError: nothing was ever pushed by that run into that layer.
+        ProtectedError: somebody else is writing, QuPath runs, or an image changed meanwhile.
+        PartlyDoneError: some images could not be written; each is named, the others are complete.
+    """
     return withdraw_proposals(
         project.store,
         project.workspace,

@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DamagedFileError, GlombridgeError, InputError
+from ..ledger import open_codes
 from ..progress import SILENT, Reporter
 from ..qupath.saving import atomic_write
 from ..report.page import FAULTS, Content, Model, Picture, render
 from ..report.thumbnails import thumbnail
+from .deidentify import SUFFIX, coded_content, unread_notes
 from .evaluate import DOCUMENT, FORMAT
 from .evaluate_rounds import DOCUMENT as ROUNDS
 from .project import Project
@@ -53,6 +55,7 @@ def report(
     *,
     run: str | None = None,
     out: Path | None = None,
+    deidentify: bool = False,
     reporter: Reporter = SILENT,
 ) -> ReportResult:
     """Write the report of an evaluated run, the newest by default.
@@ -61,6 +64,8 @@ def report(
         project: the project.
         run: id of a training run that was evaluated.
         out: the file; ``glombridge/reports/RUN.html`` by default.
+        deidentify: codes instead of the names of images and patients; ``-deidentified`` is
+            appended to the default name.
         reporter: for progress.
 
     Raises:
@@ -71,7 +76,7 @@ def report(
     document = read_evaluation(folder)
     numbers = _to_show(document["faults"])
     pictures, unread = _pictures(project, document["faults"], numbers, reporter)
-    notes = [f"{name}: no pictures, {why}" for name, why in unread.items()]
+    notes = unread_notes(unread)
     if not document["results"]["test"]["slides"]:
         notes.append(
             "There is no searched slide of a test patient: nothing is known about new slides."
@@ -86,7 +91,11 @@ def report(
         _rounds(project),
         notes,
     )
-    file = out or project.workspace.reports / f"{folder.name}.html"
+    if deidentify:
+        with open_codes(project.workspace) as codes:
+            content = coded_content(content, unread, codes)
+    suffix = SUFFIX if deidentify else ""
+    file = out or project.workspace.reports / f"{folder.name}{suffix}.html"
     file.parent.mkdir(parents=True, exist_ok=True)
     atomic_write(file, render(content).encode())
     shown = sum(p.uri is not None for p in pictures)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ..progress import SILENT, Reporter
+from ..review.queue_writing import QueueResult
 from ..settings import PAPER_TILES, SplitSettings
 from ..sync.push import PushResult
 from ..training import TrainOptions, TrainResult, paper_options
@@ -13,6 +14,7 @@ from .detect import DetectResult, detect
 from .evaluate import EvaluateResult, evaluate
 from .project import Project
 from .push import push
+from .queue import queue
 from .tile import TileResult, tile
 from .train import go_on_or_train
 
@@ -26,6 +28,7 @@ class RoundResult:
     evaluate: EvaluateResult
     detect: DetectResult
     push: PushResult
+    queue: QueueResult
 
     def as_dict(self) -> dict[str, Any]:
         """For ``--json``."""
@@ -39,6 +42,7 @@ class RoundResult:
             "evaluate": self.evaluate.as_dict(),
             "detect": self.detect.as_dict(),
             "push": self.push.as_dict(),
+            "queue": self.queue.as_dict(),
         }
 
 
@@ -71,9 +75,16 @@ def walk_round(
     while_qupath_runs: bool = False,
     reporter: Reporter = SILENT,
 ) -> RoundResult:
-    """Pull, tile, train, evaluate, detect and push, once.
+    """Pull, tile, train, evaluate, detect, push and queue, once.
 
     A round that was interrupted while it trained goes on with that training, if nothing of it has changed.
+
+    Args:
+        project: the project.
+        options: of the training; by default what the settings say.
+        device: to evaluate and detect on, as torch names it; ``None`` = a GPU where there is one.
+        while_qupath_runs: the project is not open in the QuPath that runs.
+        reporter: for progress.
 
     Raises:
         GlombridgeError: whatever step fails; what the steps before it made stays.
@@ -84,4 +95,5 @@ def walk_round(
     evaluated = evaluate(project, weights=run, device=device, reporter=reporter)
     detected = detect(project, weights=run, device=device, reporter=reporter)
     pushed = push(project, detected.folder, while_qupath_runs=while_qupath_runs, reporter=reporter)
-    return RoundResult(tiled, trained, evaluated, detected, pushed)
+    ranked = queue(project, skip_bad=True, while_qupath_runs=while_qupath_runs, reporter=reporter)
+    return RoundResult(tiled, trained, evaluated, detected, pushed, ranked)

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ..errors import GlombridgeError, InputError, PartlyDoneError
-from ..ledger import ProjectLock
+from ..ledger import ProjectLock, open_codes
 from ..progress import SILENT, Reporter, Task
+from ..scale import open_cluster
 from ..settings import PatientSource, SplitSettings, TileSettings
 from ..sync.pull import ImageAnnotations, Pull, pull
 from ..sync.roles import union_of
+from ..tiles.crew import Hands, Threads
 from ..tiles.labels import Areas, ClassMap, VisibleRule
 from ..tiles.split import Fractions, Part, split_patients
 from ..tiles.writer import DatasetResult, DatasetSettings, SlideJob, TileProgress, write_dataset
+from .deidentify import DATASET, coded_jobs
 from .project import Project
+from .tile_cluster import ClusterHands
 
 _STRICTNESS: tuple[Part, ...] = ("train", "val", "test")
 
@@ -65,7 +70,9 @@ def tile(
     allow_few_patients: bool = False,
     fresh: bool = False,
     previews: bool = False,
+    deidentify: bool = False,
     workers: int | None = None,
+    cluster: str | None = None,
     break_lock: bool = False,
     reporter: Reporter = SILENT,
 ) -> TileResult:
@@ -84,7 +91,10 @@ def tile(
         allow_few_patients: accept fewer than three.
         fresh: cut every slide, whatever is there already.
         previews: draw a picture per slide.
-        workers: threads.
+        deidentify: write codes instead of the names of images and patients; such datasets are
+            numbered apart, and training takes one only where it is told to.
+        workers: threads; on a cluster those for one slide, 1 by default.
+        cluster: a Dask cluster that does the work on slides, as :func:`.open_cluster` names it.
         break_lock: take the project lock whoever holds it.
         reporter: told about the progress.
 
@@ -94,6 +104,8 @@ def tile(
         ProtectedError: a patient or a slide would be on two sides of the split.
         MachineError: disk full; nothing is left under a final name, and the next call goes on.
         UsageError: tiles or patients that cannot be.
+        MissingComponentError: a cluster is asked for and Dask is missing, or its workers have other
+            versions.
     """
     if tiles is not None or split is not None:
         changes = {
@@ -105,15 +117,22 @@ def tile(
         project = project.with_patients_from(patient_from)
     settings, workspace = project.settings, project.workspace
     wanted = dataset_settings(project)
-    with ProjectLock(workspace.lock_file, break_lock=break_lock):
+    kind = DATASET if deidentify else "tiles"
+    with (
+        open_codes(workspace) if deidentify else nullcontext() as codes,
+        _hands(cluster, workers, reporter) as hands,
+        ProjectLock(workspace.lock_file, break_lock=break_lock),
+    ):
         pulled = pull(project.store, workspace, settings, reporter=reporter)
         images = [i for i in pulled.images if i.searched is not None]
         check_truth(project, pulled)
         patients = {i.entry.id: project.patient(i.entry) for i in images}
         parts = decide_parts(project, images, patients, allow_few=allow_few_patients)
         jobs, failed = _jobs(project, images, patients, parts)
-        newest = None if fresh else workspace.latest_run(workspace.datasets, "tiles")
-        folder = out or workspace.new_run(workspace.datasets, "tiles")
+        if codes is not None:
+            jobs = coded_jobs(jobs, codes)
+        newest = None if fresh else workspace.latest_run(workspace.datasets, kind)
+        folder = out or workspace.new_run(workspace.datasets, kind)
         with reporter.task("cut tiles", len(jobs)) as task:
             dataset = write_dataset(
                 jobs,
@@ -121,8 +140,9 @@ def tile(
                 wanted,
                 previous=newest,
                 reuse=not fresh,
-                workers=workers,
+                hands=hands,
                 previews=previews,
+                coded=None if codes is None else codes.fingerprint,
                 progress=_teller(task),
             )
         if dataset.folder == folder:
@@ -132,7 +152,8 @@ def tile(
                 pull=pulled.folder.name if pulled.folder else None,
                 tiles=dict(dataset.tiles),
             )
-    failed = [*failed, *dataset.failed]
+    named = (lambda code: code) if codes is None else codes.name_of
+    failed = [*failed, *((named(image), why) for image, why in dataset.failed)]
     result = TileResult(
         dataset,
         pulled,
@@ -148,6 +169,15 @@ def tile(
         )
         raise PartlyDoneError(msg)
     return result
+
+
+@contextmanager
+def _hands(cluster: str | None, workers: int | None, reporter: Reporter) -> Iterator[Hands]:
+    if cluster is None:
+        yield Threads(workers)
+        return
+    with open_cluster(cluster, reporter=reporter) as opened:
+        yield ClusterHands(opened, workers)
 
 
 def _teller(task: Task) -> Callable[[TileProgress], None]:
@@ -173,7 +203,7 @@ def dataset_settings(project: Project) -> DatasetSettings:
     return DatasetSettings(
         class_map=ClassMap(
             tuple(settings.class_names),
-            {a: i for i, aliases in enumerate(settings.classes.values()) for a in aliases},
+            {a: i for i, aliases in enumerate(settings.class_aliases.values()) for a in aliases},
         ),
         spec=project.tile_spec(),
         rule=VisibleRule(settings.tiles.keep_visible, settings.tiles.drop_visible),

@@ -30,6 +30,12 @@ def train(
 ) -> TrainResult:
     """Train on the newest dataset of a project, or on the one given.
 
+    Args:
+        project: the project.
+        dataset: folder of a dataset, by default the newest one.
+        options: by default what the settings say; see :func:`options_of`.
+        reporter: for progress.
+
     Raises:
         InputError: there is no dataset, or it cannot be trained on.
         GlombridgeError: as :func:`glombridge.training.train` says.
@@ -61,6 +67,11 @@ def resume(
     project: Project, *, device: str | None = None, reporter: Reporter = SILENT
 ) -> TrainResult:
     """Go on with the newest training of a project that was interrupted.
+
+    Args:
+        project: the project.
+        device: to go on with, as torch names it; ``None`` = as it began.
+        reporter: for progress.
 
     Raises:
         InputError: there is none.

@@ -85,6 +85,9 @@ class UndoResult:
 def list_writes(project: Project) -> list[Write]:
     """Every write that is on record, oldest first.
 
+    Args:
+        project: the project.
+
     Raises:
         DamagedFileError: the history cannot be read.
     """

@@ -14,6 +14,7 @@ import shapely
 
 from ..ledger.pushed import Version
 from ..objects import Outline, OutlineKind, SlideObject
+from ..provenance import CONFIDENCE, QUEUE, QUEUE_RANK, RUN
 
 ROUNDING_PX = 0.011
 """Half of QuPath's hundredth at either end, and a little."""
@@ -61,6 +62,25 @@ def is_untouched(version: Version, theirs: SlideObject) -> bool:
     return not version.in_full or (
         _same_numbers(pushed.measurements, theirs.measurements)
         and dict(pushed.metadata) == dict(theirs.metadata)
+    )
+
+
+def says_the_same(version: Version, theirs: SlideObject) -> bool:
+    """Whether an object carries the run, score and rank of a form it was pushed in.
+
+    Humans change classes, outlines and locks; QuPath's user interface changes none of these. So they
+    tell which form somebody had before them, also when they judged it.
+    """
+    pushed = version.object
+    names = pushed.measurements.keys() & {CONFIDENCE, QUEUE_RANK}
+    return (
+        version.in_full
+        and all(pushed.metadata.get(key) == theirs.metadata.get(key) for key in (RUN, QUEUE))
+        and names == theirs.measurements.keys() & {CONFIDENCE, QUEUE_RANK}
+        and all(
+            math.isclose(pushed.measurements[n], theirs.measurements[n], rel_tol=2 * _FLOAT32)
+            for n in names
+        )
     )
 
 

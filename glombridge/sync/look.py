@@ -4,21 +4,19 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any
 from uuid import UUID
 
-from ..ledger.pushed import Drawing, PushedObject
+from ..ledger.pushed import UNKNOWN, Drawing, Judgement, PushedObject, Version
 from ..ledger.states import State
 from ..objects import ObjectKind, PathClass, SlideObject
-from ..provenance import ERROR_CLASSES, PROPOSED, REVIEWED, REVIEWER
+from ..provenance import ERROR_CLASSES, PROPOSED
 from ..settings import Settings
-from .comparison import is_untouched, same_place
-
-UNKNOWN = "unknown"
-"""Who did it, where QuPath does not say."""
+from .comparison import is_untouched, same_place, says_the_same
+from .judgements import judgement_of
 
 FEW = 3
 """Fewer objects of a push that vanished together may as well have been deleted one by one. If somebody
@@ -74,6 +72,10 @@ class Decision:
         box: outline's bounds in QuPath px, empty = not there.
         by, at: who, and when (UTC), where the review window wrote it down.
         drawing: of an object that a human drew.
+        seconds: the object has stood before readers so far, ``None`` = unknown.
+        graded: name and version of the scheme of which every lesion was looked for.
+        grades: lesion to value, of those that have one.
+        regraded: only what is said of the object changed, and not what it is in the loop.
     """
 
     id: UUID
@@ -84,6 +86,37 @@ class Decision:
     by: str = UNKNOWN
     at: str | None = None
     drawing: Drawing | None = None
+    seconds: float | None = None
+    graded: str | None = None
+    grades: Mapping[str, float] = field(default_factory=dict)
+    regraded: bool = False
+
+    @classmethod
+    def of(
+        cls,
+        obj: SlideObject,
+        judgement: Judgement,
+        before: State | None,
+        after: State,
+        *,
+        drawing: Drawing | None = None,
+        regraded: bool = False,
+    ) -> Decision:
+        """What was decided of an object that is there."""
+        return cls(
+            obj.id,
+            before,
+            after,
+            judgement.path_class,
+            obj.outline.bounds if obj.outline else (),
+            judgement.by,
+            judgement.at,
+            drawing,
+            judgement.seconds,
+            judgement.graded,
+            judgement.grades,
+            regraded,
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """For the history and ``--json``."""
@@ -96,8 +129,12 @@ class Decision:
             "by": self.by,
             "at": self.at,
             "drawing": self.drawing.as_list() if self.drawing else None,
+            "seconds": self.seconds,
+            "graded": self.graded,
+            "grades": dict(self.grades),
+            "regraded": self.regraded or None,
         }
-        return {k: v for k, v in said.items() if v is not None and v != []}
+        return {k: v for k, v in said.items() if v is not None and v not in ([], {})}
 
 
 @dataclass(frozen=True)
@@ -142,7 +179,7 @@ def look_at(
         else:
             seen[known.id] = Seen(known, None, State.DELETED, untouched=False)
     _find_lost(seen)
-    decisions = [_decision(s) for s in seen.values() if s.state is not s.base.state]
+    decisions = [d for s in seen.values() if (d := _decision(s)) is not None]
     adopted = {s.now.id for s in seen.values() if s.now is not None}
     humans = [o for o in theirs if o.id not in seen and o.id not in adopted]
     decisions += _drawn_since(drawn, humans, settings)
@@ -192,13 +229,16 @@ def _find_lost(seen: dict[UUID, Seen]) -> None:
     """Tell a push that vanished as a whole from objects that were deleted.
 
     A QuPath that had the image open before the push saves what it knows, and that is none of the
-    push's new objects. If one of these is still there, QuPath had read the push, and what is
-    missing was deleted.
+    push's new objects, and all others in the forms they had before. If anything there could only
+    come from the push, or from a later one, QuPath had read it, and what is missing was deleted.
     """
     of_write: dict[str, list[Seen]] = defaultdict(list)
     for s in seen.values():
         of_write[s.base.write].append(s)
-    for pushed in of_write.values():
+    was_read = max((number for s in seen.values() for number in _writes_shown_by(s)), default=-1)
+    for write, pushed in of_write.items():
+        if _number(write) <= was_read:
+            continue
         there = [s for s in pushed if s.base.state.is_there]
         gone = [s for s in there if s.now is None]
         telling = [s for s in there if s.base.is_new_in_write] or there
@@ -210,19 +250,38 @@ def _find_lost(seen: dict[UUID, Seen]) -> None:
                 seen[s.base.id] = replace(s, state=State.LOST)
 
 
-def _decision(s: Seen) -> Decision:
-    now = s.now
-    if now is None:
-        return Decision(s.base.id, s.base.state, s.state)
-    return Decision(
-        s.base.id,
-        s.base.state,
-        s.state,
-        str(now.path_class) if now.path_class else None,
-        now.outline.bounds if now.outline else (),
-        now.metadata.get(REVIEWER, UNKNOWN),
-        now.metadata.get(REVIEWED),
-    )
+def _writes_shown_by(s: Seen) -> Iterator[int]:
+    """Numbers of the writes that whoever saved this object had read."""
+    if s.now is None:
+        return
+    if s.base.is_new_in_write:
+        yield _number(s.base.write)
+    earlier: list[Version] = []
+    for version in s.base.versions:
+        # A form that an earlier write gave as well shows nothing of this one.
+        if says_the_same(version, s.now) and not any(
+            says_the_same(old, version.object) for old in earlier
+        ):
+            yield _number(version.write)
+        earlier.append(version)
+
+
+def _number(write: str) -> int:
+    """Writes are numbered; -1 for what is none."""
+    digits = write.rpartition("-")[2]
+    return int(digits) if digits.isdecimal() else -1
+
+
+def _decision(s: Seen) -> Decision | None:
+    is_new = s.state is not s.base.state
+    if s.now is None:
+        return Decision(s.base.id, s.base.state, s.state) if is_new else None
+    judgement = judgement_of(s.now)
+    if not is_new and (not s.state.is_judged or s.base.judgement in (None, judgement)):
+        return None
+    made = Decision.of(s.now, judgement, s.base.state, s.state, regraded=not is_new)
+    # Objects of QuPath 0.3 have another id at each opening; the history knows the one we pushed.
+    return replace(made, id=s.base.id)
 
 
 def _drawn_since(
@@ -238,18 +297,12 @@ def _drawn_since(
         there.add(obj.id)
         now = Drawing.of(obj)
         before = drawn.get(obj.id)
-        if before is None or not before.is_like(now):
+        judgement = judgement_of(obj)
+        is_other = before is None or not before.is_like(now)
+        if is_other or (before and before.judgement not in (None, judgement)):
+            known = State.ADDED if before else None
             decisions.append(
-                Decision(
-                    obj.id,
-                    State.ADDED if before else None,
-                    State.ADDED,
-                    now.path_class,
-                    now.box,
-                    obj.metadata.get(REVIEWER, UNKNOWN),
-                    obj.metadata.get(REVIEWED),
-                    now,
-                )
+                Decision.of(obj, judgement, known, State.ADDED, drawing=now, regraded=not is_other)
             )
     gone = [Decision(i, State.ADDED, State.DELETED) for i in drawn.keys() - there]
     return decisions + gone

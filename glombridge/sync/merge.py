@@ -25,7 +25,7 @@ from shapely.geometry.base import BaseGeometry
 from ..detection.boxes import Bools, Floats
 from ..ledger.states import State
 from ..objects import ObjectKind, SlideObject
-from ..provenance import CONFIDENCE, ERROR_CLASSES
+from ..provenance import CONFIDENCE, ERROR_CLASSES, QUEUE, QUEUE_RANK, REASON
 from ..qupath.store import HierarchyEdit
 from ..qupath.stored_form import as_stored, differences
 from ..settings import Settings
@@ -144,12 +144,13 @@ def merge(look: Look, theirs: Sequence[SlideObject], ours: Ours, settings: Setti
     for k, j in open_.take_pairs(mine_now, there.mine):
         seen = there.mine[j]
         assert seen.now is not None  # noqa: S101 (mine are there)
-        if found[k].kind is not seen.now.kind:
+        new = _with_queue_of(seen.now, found[k])
+        if new.kind is not seen.now.kind:
             # QuPath cannot turn an annotation into a detection: the new one takes its place.
             replaced.append(seen.now)
-            again.append(found[k])
+            again.append(new)
             continue
-        asked = replace(found[k], id=seen.base.id, parent=seen.now.parent)
+        asked = replace(new, id=seen.base.id, parent=seen.now.parent)
         # A new run is another metadata; then the costly comparison is not needed.
         is_new = dict(seen.now.metadata) != dict(asked.metadata)
         if is_new or differences(seen.now, as_stored(asked)):
@@ -163,7 +164,7 @@ def merge(look: Look, theirs: Sequence[SlideObject], ours: Ours, settings: Setti
         again.append(replace(found[k], id=there.away[j].base.id) if same_kind else found[k])
     again += [found[k] for k in np.flatnonzero(open_.free)]
     withdraw = [s.now for s in unseen if s.now is not None]
-    gone = _scanned(boxes_of(withdraw), ours.scanned)
+    gone = was_scanned(boxes_of(withdraw), ours.scanned)
     return MergePlan(
         _with_free_ids(again, {o.id for o in theirs} | look.seen.keys(), there.away),
         tuple(sorted(update, key=_by_id)),
@@ -174,6 +175,17 @@ def merge(look: Look, theirs: Sequence[SlideObject], ours: Ours, settings: Setti
         tuple(sorted((m for m, _ in known), key=lambda m: (m.id, -m.score))),
         tuple(sorted((m for m, _ in suppressed), key=lambda m: (m.id, -m.score))),
         _conflicts(there, found, known, ours, settings),
+    )
+
+
+def _with_queue_of(now: SlideObject, new: SlideObject) -> SlideObject:
+    """A push keeps the place in the queue that it finds on a proposal."""
+    numbers = {k: now.measurements[k] for k in (QUEUE_RANK,) if k in now.measurements}
+    words = {k: now.metadata[k] for k in (REASON, QUEUE) if k in now.metadata}
+    if not (numbers or words):
+        return new
+    return replace(
+        new, measurements={**new.measurements, **numbers}, metadata={**new.metadata, **words}
     )
 
 
@@ -307,7 +319,7 @@ def _reopening(tombstones: Sequence[tuple[SlideObject, float]], above: float | N
     return np.array([max(above, score) for _, score in tombstones], np.float64)
 
 
-def _scanned(boxes: Floats, scanned: BaseGeometry | None) -> Bools:
+def was_scanned(boxes: Floats, scanned: BaseGeometry | None) -> Bools:
     """(N,) which places a run looked at."""
     if scanned is None or not len(boxes):
         return np.zeros(len(boxes), np.bool_)
@@ -362,7 +374,7 @@ def _conflicts(
             )
     mine = [s for s in there.judged if s.base.layer == ours.layer and s.base.id not in matched]
     unjudged = [s for s in mine if s.state in (State.MOVED, State.PROPOSAL) and s.now is not None]
-    looked_at = _scanned(boxes_of(s.now for s in unjudged if s.now is not None), ours.scanned)
+    looked_at = was_scanned(boxes_of(s.now for s in unjudged if s.now is not None), ours.scanned)
     for s, was_looked_at in zip(unjudged, looked_at, strict=True):
         if was_looked_at:
             touched = "moved" if s.state is State.MOVED else "changed"

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 from shapely.geometry.base import BaseGeometry
 
-from ..detection.boxes import Floats
+from ..detection.boxes import Floats, Outlines
 from ..ledger.schema import DEFAULT_LAYER
 from ..objects import ObjectKind, Outline, PathClass, SlideObject
 from ..provenance import (
+    AREA_UM2,
     BOX,
     CONFIDENCE,
     DIAMETER_UM,
@@ -48,6 +49,8 @@ class Proposals:
         roi_classes: classes of the annotations that said where to look, empty = everywhere.
         roi_sha256: hash of their areas then.
         score_sd: (N,) deviation of the score over mirrored looks, ``None`` = there were none.
+        outline: (N,) outlines in QuPath pixels, ``None`` where there is only the box; ``None``
+            altogether from a model that gives boxes only.
         probability: (N,) calibrated, as of the detection run; ``None`` = its weights had no calibration.
     """
 
@@ -63,6 +66,7 @@ class Proposals:
     roi_classes: tuple[str, ...] = ()
     roi_sha256: str = ""
     score_sd: Floats | None = None
+    outline: Outlines | None = None
     probability: Floats | None = None
 
 
@@ -82,13 +86,17 @@ class Source:
 
     @property
     def metadata(self) -> dict[str, str]:
-        """What each of its proposals carries."""
+        """What each of its proposals carries that is a box; the history keeps it once for all of them."""
+        return {**self.outline_metadata, BOX: "true"}
+
+    @property
+    def outline_metadata(self) -> dict[str, str]:
+        """What each of its proposals carries that is an outline."""
         return {
             STATE: PROPOSAL_STATE,
             RUN: self.run,
             MODEL: self.model,
             LAYER: self.layer,
-            BOX: "true",
         }
 
 
@@ -127,16 +135,21 @@ def _as_object(
         measurements[SCORE_SD] = round(float(wanted.score_sd[k]), 6)
     if wanted.mpp is not None:
         measurements[DIAMETER_UM] = round((x1 - x0 + y1 - y0) / 2 * wanted.mpp, 2)
+    area = None if wanted.outline is None else wanted.outline[k]
+    outline = Outline.rectangle(x0, y0, x1, y1) if area is None else Outline.rounded(area)
+    if area is not None and wanted.mpp is not None:
+        measurements[AREA_UM2] = round(outline.geometry.area * wanted.mpp**2, 2)
+    # The box is the place, also of an outline: its corners are many, and say nothing of identity.
     place = [round(v / _PLACE_GRID_PX) for v in (x0, y0, x1, y1)]
     said = [wanted.entry_id, wanted.slide, source.layer, source.run, kind.value, path_class, place]
     return SlideObject(
         id=uuid.uuid5(_NAMESPACE, "|".join(map(str, said))),
         kind=kind,
-        outline=Outline.rectangle(x0, y0, x1, y1),
+        outline=outline,
         path_class=path_class,
         locked=True,
         measurements=measurements,
-        metadata=source.metadata,
+        metadata=source.metadata if area is None else source.outline_metadata,
     )
 
 

@@ -23,6 +23,7 @@ from ..progress import SILENT, Reporter
 from ..qupath.saving import atomic_write
 from ..qupath.store import ImageContents, ImageEntry, ProjectStore
 from ..settings import Settings
+from .judgements import problems_of_review
 from .look import Decision
 from .roles import (
     LabelledObject,
@@ -47,7 +48,8 @@ class ImageAnnotations:
         roles: what they are to us.
         searched: where every object was marked, QuPath pixels; ``None`` = nowhere.
         sha256: of the objects as GeoJSON text: changes exactly when an annotation does.
-        problems: objects that could not be understood, one line each.
+        problems: objects that could not be understood, and reviews that contradict themselves, one
+            line each.
         searched_by: why an area counts as searched.
     """
 
@@ -145,7 +147,7 @@ def read_annotations(
                     roles,
                     searched_area(entry, roles, settings),
                     json.dumps(document, ensure_ascii=False, indent=1, allow_nan=False) + "\n",
-                    contents.problems,
+                    (*contents.problems, *problems_of_review(wanted, settings)),
                     searched_by(entry, roles, settings),
                 )
             )
@@ -213,6 +215,9 @@ def _written(
     digest.update(
         settings.model_dump_json(include={"classes", "ignore", "regions", "rejected"}).encode()
     )
+    # What a scheme adds is said apart: a project without one keeps the hash it always had.
+    if settings.graded_classes:
+        digest.update(json.dumps(settings.graded_classes, sort_keys=True).encode())
     sha256 = digest.hexdigest()
     if out is None:
         last = workspace.latest_run(workspace.pulls, "pull")
@@ -237,7 +242,7 @@ def _written(
             "every_kind": every_kind,
             "qupath": store.qupath_version,
             "searched": settings.project.searched,
-            "classes": settings.classes,
+            "classes": settings.class_aliases,
             "regions": settings.regions,
             "ignore": settings.ignore,
             "rejected": settings.rejected,

@@ -152,8 +152,8 @@ class Desk:
             write: id of the write.
             source: whose proposals these are.
             about: the run and layer it is about, where it puts no proposals in.
-            is_followed: whether its objects are proposals that the loop follows; otherwise they are
-                only put on record.
+            is_followed: whether its objects are proposals that the loop follows, as pushed; otherwise
+                they are only put on record.
 
         Raises:
             GlombridgeError: as :meth:`ProjectStore.write`; the announcement is taken back.
@@ -165,8 +165,8 @@ class Desk:
             nonlocal announced
             said = announcement(self.workspace, receipt, contents, edit, source, about)
             if not is_followed:
-                shown = {"add": said["add"], "withdraw": said["withdraw"]}
-                said |= {"add": [], "withdraw": [], "errors": shown}
+                changes = {what: said[what] for what in ("add", "update", "withdraw")}
+                said |= {**{what: [] for what in changes}, "unfollowed": changes}
             announced = True
             self.ledger.record(WRITE_BEGUN, command=command, write=write, image=image, **said)
 

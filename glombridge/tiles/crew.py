@@ -10,15 +10,17 @@ from __future__ import annotations
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 
-from ..errors import InputError
+from ..errors import InputError, UsageError
 from .cutting import SlideCut, SlideTask, StoppedError, write_bytes
-from .jobs import DatasetSettings
+from .jobs import DatasetSettings, SlideJob
+from .leaks import SlideLook, look_at
 from .records import SlideRecord, TileEntry
 
 _MOST_WORKERS = 16
@@ -131,6 +133,67 @@ class _Crew:
             self.failures[task.key] = work.failure
         self._open.remove(work)
         work.cut.close()
+
+
+class Hands(Protocol):
+    """Who does the work on slides: the threads of this process, or other machines."""
+
+    def look(
+        self, jobs: Sequence[SlideJob], known: Mapping[str, SlideLook]
+    ) -> list[SlideLook | InputError]:
+        """What tells each slide from others, or why it cannot be read, in the order of ``jobs``.
+
+        Args:
+            jobs: the images.
+            known: looks by the fingerprint of their file, which need not be taken again.
+        """
+        ...
+
+    def cut(
+        self,
+        tasks: Sequence[SlideTask],
+        settings: DatasetSettings,
+        folder: Path,
+        on_tile: OnTile,
+    ) -> tuple[list[SlideRecord], list[tuple[SlideTask, str]]]:
+        """Cut slides and write a record of each that is complete, as :func:`cut_slides`."""
+        ...
+
+
+class Threads:
+    """This process.
+
+    Args:
+        workers: threads; as many as there are cores by default.
+    """
+
+    def __init__(self, workers: int | None = None) -> None:
+        if workers is not None and workers < 1:
+            msg = f"tiles are cut by 1 or more workers, got {workers}"
+            raise UsageError(msg)
+        self._workers = workers or default_workers()
+
+    def look(
+        self, jobs: Sequence[SlideJob], known: Mapping[str, SlideLook]
+    ) -> list[SlideLook | InputError]:
+        """One slide after the other."""
+        looks: list[SlideLook | InputError] = []
+        for job in jobs:
+            try:
+                looks.append(look_at(job.slide_path, known))
+            except InputError as error:
+                looks.append(error)
+        return looks
+
+    def cut(
+        self,
+        tasks: Sequence[SlideTask],
+        settings: DatasetSettings,
+        folder: Path,
+        on_tile: OnTile,
+    ) -> tuple[list[SlideRecord], list[tuple[SlideTask, str]]]:
+        """All threads at a few slides at a time."""
+        return cut_slides(tasks, settings, folder, workers=self._workers, on_tile=on_tile)
 
 
 def cut_slides(

@@ -20,6 +20,8 @@ from .split import PARTS
 
 _LOCK = "lock"
 _PREVIEWS = "previews"
+ATTEMPTS = "attempts"
+"""In a draft: where other machines cut slides, each attempt in a folder of its own."""
 
 
 class Draft:
@@ -53,7 +55,8 @@ class Draft:
             for path in (self.folder / FOLDER).iterdir():
                 if path.name not in wanted:
                     path.unlink()
-            shutil.rmtree(self.folder / _PREVIEWS, ignore_errors=True)
+            for folder in (_PREVIEWS, ATTEMPTS):
+                shutil.rmtree(self.folder / folder, ignore_errors=True)
             for name in ("manifest.json", "data.yaml", "tiles.csv"):
                 (self.folder / name).unlink(missing_ok=True)
         except OSError as error:
@@ -101,6 +104,7 @@ class Draft:
         Raises:
             MachineError: it cannot be moved; what was there before still is.
         """
+        shutil.rmtree(self.folder / ATTEMPTS, ignore_errors=True)
         for name in (_LOCK, f"{_LOCK}.guard"):
             (self.folder / name).unlink(missing_ok=True)
         for same in older:

@@ -8,7 +8,7 @@ metadata, is still the same slide. Detail, because two biopsies may well have th
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -117,7 +117,7 @@ class LeakCheck:
         }
 
 
-def look_at(path: Path, known: dict[str, SlideLook] | None = None) -> SlideLook:
+def look_at(path: Path, known: Mapping[str, SlideLook] | None = None) -> SlideLook:
     """Look at a slide file.
 
     Args:

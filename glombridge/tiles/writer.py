@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from ..errors import InputError, UsageError
-from .crew import cut_slides, default_workers
+from ..errors import InputError
+from .crew import Hands, Threads
 from .cutting import SlideTask, file_prefixes
 from .drafts import claim_draft, is_dataset, readable_records
 from .grid import TileSpec, resolve_overlap
 from .jobs import DatasetSettings, SlideJob
 from .labels import is_only_a_box, labelled_objects
-from .leaks import LeakCheck, LeakItem, SlideLook, check_leaks, look_at
+from .leaks import LeakCheck, LeakItem, SlideLook, check_leaks
 from .manifest import (
     annotations_hash,
     data_yaml_text,
@@ -26,6 +26,9 @@ from .manifest import (
 from .records import SlideRecord, tiles_csv
 
 __all__ = ["DatasetResult", "DatasetSettings", "SlideJob", "TileProgress", "write_dataset"]
+
+WITHHELD = "it could not be read"
+"""Stands for the reason in what is handed out, as the reason names a file."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +86,9 @@ def write_dataset(
     previous: Path | None = None,
     reuse: bool = True,
     workers: int | None = None,
+    hands: Hands | None = None,
     previews: bool = False,
+    coded: Callable[[str], str] | None = None,
     progress: Callable[[TileProgress], None] | None = None,
 ) -> DatasetResult:
     """Cut slides into an ultralytics dataset.
@@ -102,7 +107,10 @@ def write_dataset(
         previous: an older dataset, left as it is; given back unchanged where nothing has changed.
         reuse: ``False`` cuts every slide, whatever is there already.
         workers: threads; as many as there are cores by default.
+        hands: who does the work on slides, instead of these threads.
         previews: write a picture per slide of the grid, the tissue and the labels.
+        coded: gives what stands for a slide's fingerprint, in a dataset whose jobs carry codes for
+            names. Why a slide could not be read is left out of its manifest, too: it holds a path.
         progress: told about each tile.
 
     Raises:
@@ -112,14 +120,14 @@ def write_dataset(
         MachineError: disk full, no permission. ``folder`` is as it was; the next call goes on.
         UsageError: fewer than one worker.
     """
-    if workers is not None and workers < 1:
-        msg = f"tiles are cut by 1 or more workers, got {workers}"
-        raise UsageError(msg)
+    hands = hands or Threads(workers)
     _check_jobs(jobs)
     with claim_draft(folder) as draft:
         older = [d for d in (folder, previous) if reuse and d is not None and is_dataset(d)]
         known = {r.key: (r, d) for d in reversed(older) for r in readable_records(d)}
-        looks, failures = _looks(jobs, settings, [r for r, _ in known.values()])
+        looks, failures = _looks(jobs, settings, [r for r, _ in known.values()], hands)
+        if coded is not None:
+            looks = {i: replace(k, fingerprint=coded(k.fingerprint)) for i, k in looks.items()}
         ready = [job for job in jobs if job.entry_id in looks]
         _check_anything_left(ready, failures)
         leaks = check_leaks(
@@ -140,12 +148,8 @@ def write_dataset(
         for task in tasks:
             if task.key in kept:
                 tell(task, len(kept[task.key].tiles), len(kept[task.key].tiles))
-        cut, broken = cut_slides(
-            [task for task in tasks if task.key not in kept],
-            settings,
-            draft.folder,
-            workers=workers or default_workers(),
-            on_tile=tell,
+        cut, broken = hands.cut(
+            [task for task in tasks if task.key not in kept], settings, draft.folder, tell
         )
         by_key = {r.key: r for r in (*kept.values(), *cut)}
         records = [by_key[task.key] for task in tasks if task.key in by_key]
@@ -157,7 +161,8 @@ def write_dataset(
             for task in tasks:
                 if task.key in by_key:
                     draft.add_preview(task, settings)
-        text = manifest_text(records, failures, settings, spec, leaks).encode()
+        told = failures if coded is None else [(image, WITHHELD) for image, _ in failures]
+        text = manifest_text(records, told, settings, spec, leaks).encode()
         draft.write("manifest.json", text)
         draft.write("data.yaml", data_yaml_text(settings.class_map).encode())
         draft.write("tiles.csv", tiles_csv(records))
@@ -211,17 +216,26 @@ def _check_jobs(jobs: Sequence[SlideJob]) -> None:
 
 
 def _looks(
-    jobs: Sequence[SlideJob], settings: DatasetSettings, records: Sequence[SlideRecord]
+    jobs: Sequence[SlideJob],
+    settings: DatasetSettings,
+    records: Sequence[SlideRecord],
+    hands: Hands,
 ) -> tuple[dict[int, SlideLook], list[tuple[str, str]]]:
     known = {record.look.fingerprint: record.look for record in records}
-    looks: dict[int, SlideLook] = {}
     failures: list[tuple[str, str]] = []
+    usable = []
     for job in jobs:
         try:
             job.frame.target_scale(settings.spec.mpp)
-            looks[job.entry_id] = look_at(job.slide_path, known)
+            usable.append(job)
         except InputError as error:
             failures.append((job.image_name, str(error)))
+    looks: dict[int, SlideLook] = {}
+    for job, look in zip(usable, hands.look(usable, known), strict=True):
+        if isinstance(look, InputError):
+            failures.append((job.image_name, str(look)))
+        else:
+            looks[job.entry_id] = look
     return looks, failures
 
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..errors import DamagedFileError, InputError
 from ..ledger.manifest import sha256_of
-from ..tiles.labels import ClassMap
+from ..tiles.labels import ClassMap, Task
 from ..tiles.manifest import FORMAT, data_yaml_text
 from ..tiles.split import PARTS
 
@@ -53,6 +53,17 @@ class Dataset:
     def class_names(self) -> list[str]:
         """By index."""
         return list(self.manifest["class_names"])
+
+    @property
+    def task(self) -> Task:
+        """What its labels are for: boxes, or outlines."""
+        return task_of(self.manifest)
+
+
+def task_of(manifest: Mapping[str, Any]) -> Task:
+    """What the labels of a dataset are for, by its manifest."""
+    task: Task = manifest["settings"].get("task", "detect")
+    return task
 
 
 def open_dataset(folder: Path, *, validate: bool) -> Dataset:
@@ -172,21 +183,30 @@ def _check_part(folder: Path, part: str, manifest: Mapping[str, Any], digest: An
         if tile.stem in with_labels:
             text = (texts / f"{tile.stem}.txt").read_text("utf-8")
             digest.update(text.encode())
-            counts.update(_class_indices(texts / f"{tile.stem}.txt", text, manifest["class_names"]))
+            counts.update(_class_indices(texts / f"{tile.stem}.txt", text, manifest))
     return counts
 
 
-def _class_indices(path: Path, text: str, names: list[str]) -> list[int]:
+_LABELS: dict[Task, tuple[str, Callable[[int], bool]]] = {
+    "detect": ("class x y width height", lambda n: n == 4),
+    "segment": ("class x y x y x y ...", lambda n: n >= 6 and n % 2 == 0),
+}
+"""What a line of a label file is, by task, and how many numbers may follow the class."""
+
+
+def _class_indices(path: Path, text: str, manifest: Mapping[str, Any]) -> list[int]:
     """Class index of each label line; ultralytics would drop the whole tile, with a warning."""
+    names = manifest["class_names"]
+    form, is_right = _LABELS[task_of(manifest)]
     indices = []
     for number, line in enumerate(text.splitlines(), 1):
         try:
-            index, *box = line.split()
-            values = [float(value) for value in box]
-            if len(values) != 4:
+            index, *numbers = line.split()
+            values = [float(value) for value in numbers]
+            if not is_right(len(values)):
                 raise ValueError(line)
         except ValueError as error:
-            msg = f"{path}, line {number}: {line!r} is no label (class x y width height). {_AGAIN}"
+            msg = f"{path}, line {number}: {line[:80]!r} is no label ({form}). {_AGAIN}"
             raise InputError(msg) from error
         # Also refuses what is no number.
         wrong = [value for value in values if not 0 <= value <= 1]

@@ -19,6 +19,7 @@ from ultralytics import __version__ as ultralytics_version
 from ultralytics.data import build_dataloader
 from ultralytics.models.rtdetr.train import RTDETRTrainer
 from ultralytics.models.yolo.detect import DetectionTrainer
+from ultralytics.models.yolo.segment import SegmentationTrainer
 from ultralytics.utils import DEFAULT_CFG_DICT, RANK
 from ultralytics.utils.torch_utils import torch_distributed_zero_first, unwrap_model
 
@@ -26,6 +27,7 @@ from ..errors import InputError, MissingComponentError
 from .arguments import EACH_BATCH
 from .checkpoint import load_best, load_state, save_state
 from .failure import explained, keep_failure, out_of_memory
+from .masks import ExactMasks
 from .order import EpochSampler, SeededTiles, seed_everything
 from .sandbox import quieten
 from .stain import StainJitter
@@ -48,7 +50,7 @@ weights another hash. The run's manifest has them."""
 
 
 class _Exact:
-    """What both trainers of ultralytics have replaced; mixed in before them.
+    """What each trainer of ultralytics has replaced; mixed in before them.
 
     The state lies in the parent of ultralytics' own folder (:mod:`~.checkpoint`).
     """
@@ -269,6 +271,17 @@ if absent := [name for name in REPLACED if not hasattr(DetectionTrainer, name)]:
 
 class DetectTrainer(_Exact, DetectionTrainer):  # type: ignore[misc]
     """Of the YOLO models."""
+
+
+class SegmentTrainer(_Exact, SegmentationTrainer):  # type: ignore[misc]
+    """Of the YOLO models that give outlines."""
+
+    def build_dataset(self, img_path: str, mode: str = "train", batch: int | None = None) -> Any:
+        """As ultralytics makes it, with masks that are as wide as the outlines."""
+        tiles = super().build_dataset(img_path, mode, batch)
+        steps = tiles.transforms.transforms
+        steps[-1] = ExactMasks.instead_of(steps[-1])
+        return tiles
 
 
 class TransformerTrainer(_Exact, RTDETRTrainer):  # type: ignore[misc]

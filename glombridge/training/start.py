@@ -10,11 +10,18 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError, MissingComponentError
+from ..tiles.labels import Task
 from .options import TrainOptions
 from .trust import config_folder, require_trust, trust
 
-OWN_MODELS = {"glom-pico": Path(__file__).parent / "models" / "glom-pico.yaml"}
+OWN_MODELS = {
+    name: Path(__file__).parent / "models" / f"{name}.yaml"
+    for name in ("glom-pico", "glom-pico-seg")
+}
 """Models whose configuration comes with glombridge."""
+
+_OUTLINES = "-seg"
+"""How names end of models that give outlines."""
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +55,12 @@ class Start:
 
 
 def find_start(
-    options: TrainOptions, class_names: list[str], cache: Path, runs: Path | None
+    options: TrainOptions,
+    class_names: list[str],
+    cache: Path,
+    runs: Path | None,
+    *,
+    task: Task = "detect",
 ) -> Start:
     """What to start from.
 
@@ -57,16 +69,20 @@ def find_start(
         class_names: of the dataset.
         cache: holds ``weights/`` with published weights, as does the user's configuration folder.
         runs: the project's training runs.
+        task: of the dataset. For ``"segment"`` the name of a model for boxes stands for its variant
+            that gives outlines: ``yolo11n`` for ``yolo11n-seg``.
 
     Raises:
-        InputError: there is no such model, or weights for other classes.
+        InputError: there is no such model, or weights for other classes or another task.
         MissingComponentError: published weights that must be there are not.
         ProtectedError: weights that nobody answers for.
     """
     if options.start_from is not None:
-        _check_classes(options.start_from, class_names)
+        _check_run(options.start_from, class_names, task)
         return Start(options.start_from, "run", require_trust(options.start_from, runs))
     name = options.model
+    if task == "segment" and name in OWN_MODELS and not name.endswith(_OUTLINES):
+        name += _OUTLINES
     if name in OWN_MODELS:
         if options.pretrained:
             msg = f"model {name!r} has no published weights; leave pretrained out"
@@ -80,6 +96,8 @@ def find_start(
         if path.suffix == ".pt":
             return Start(path, "file", require_trust(path, runs))
         return Start(path, "scratch")
+    if task == "segment" and not path.stem.endswith(_OUTLINES):
+        path = _with_outlines(path)
     configuration = _configuration(path)
     if options.pretrained is False:
         return Start(configuration, "scratch")
@@ -119,16 +137,41 @@ def _configuration(path: Path) -> str:
     """Name of one of ultralytics' own configurations."""
     from ultralytics.utils import ROOT
 
-    known = {p.stem for p in (ROOT / "cfg" / "models").rglob("*.yaml")}
-    # One file holds all sizes of a model: yolo11n is yolo11.yaml, yolov5l6 is yolov5-p6.yaml.
-    without_size = re.sub(r"(\d)[ntslmxbce](6?)(?=-|u?$)", r"\1\2", path.stem).removesuffix("u")
-    if not known & {path.stem, without_size, re.sub(r"(yolov[58])6$", r"\1-p6", without_size)}:
+    if not _is_known(path.stem, ROOT / "cfg" / "models"):
         msg = (
             f"no model {path.stem!r}. Known are ultralytics' names (yolov5l, yolo11n, rtdetr-l, ...), "
             f"{', '.join(OWN_MODELS)}, and paths of .pt and .yaml files."
         )
         raise InputError(msg)
     return f"{path.stem.removesuffix('u') if path.stem.startswith('yolov5') else path.stem}.yaml"
+
+
+def _is_known(stem: str, folder: Path) -> bool:
+    known = {p.stem for p in folder.rglob("*.yaml")}
+    # One file holds all sizes of a model: yolo11n is yolo11.yaml, yolov5l6 is yolov5-p6.yaml.
+    without_size = re.sub(r"(\d)[ntslmxbce](6?)(?=-|u?$)", r"\1\2", stem).removesuffix("u")
+    return bool(known & {stem, without_size, re.sub(r"(yolov[58])6$", r"\1-p6", without_size)})
+
+
+def _with_outlines(path: Path) -> Path:
+    """The variant of a model for boxes that gives outlines.
+
+    Raises:
+        InputError: there is no such model, or it has no such variant.
+    """
+    from ultralytics.utils import ROOT
+
+    _configuration(path)
+    variant = path.with_name(f"{path.stem}{_OUTLINES}{path.suffix}")
+    if not _is_known(variant.stem, ROOT / "cfg" / "models"):
+        msg = (
+            f"model {path.stem!r} finds boxes, and ultralytics has no variant of it that finds outlines, "
+            "for which the dataset was cut. Take yolo11n (to yolo11x), yolov8n or yolo26n, or set "
+            "task = \"detect\" in [tiles] of the settings and run 'glombridge tile' again."
+        )
+        raise InputError(msg)
+    log.info("the dataset is for outlines: %s stands for %s", path.stem, variant.stem)
+    return variant
 
 
 def _download(weights: Path) -> str:
@@ -147,15 +190,23 @@ def _download(weights: Path) -> str:
     return trust(weights, "downloaded from ultralytics by --download")
 
 
-def _check_classes(weights: Path, class_names: list[str]) -> None:
-    """Going on with an earlier run means going on with its classes."""
+def _check_run(weights: Path, class_names: list[str], task: Task) -> None:
+    """Going on with an earlier run means going on with its classes, and with its task."""
     manifest = weights.parent.parent / "manifest.json"
     if not manifest.is_file():
         msg = (
             f"{weights} lies in no training run. To start from any weights, give --model {weights}."
         )
         raise InputError(msg)
-    theirs = json.loads(manifest.read_text("utf-8"))["classes"]
+    document = json.loads(manifest.read_text("utf-8"))
+    theirs, learnt = document["classes"], document.get("task", "detect")
+    if learnt != task:
+        finds = {"detect": "boxes", "segment": "outlines"}
+        msg = (
+            f"run {weights.parent.parent.name} finds {finds[learnt]}, and the dataset is for "
+            f"{finds[task]}. Train anew with --model."
+        )
+        raise InputError(msg)
     if theirs != class_names:
         msg = (
             f"run {weights.parent.parent.name} detects {', '.join(theirs)}; the dataset has "

@@ -19,6 +19,7 @@ from ..errors import (
 from ..ledger.history import utc_now
 from ..ledger.manifest import environment, sha256_of
 from ..progress import SILENT, Reporter
+from ..tiles.labels import Task
 from .arguments import train_arguments
 from .checkpoint import STATE, load_state
 from .dataset import Dataset, open_dataset
@@ -76,7 +77,7 @@ def train(
     load_ultralytics(cache, allow_network=options.allow_download)
     device = training_device(options.device)
     _check_batch(options, device)
-    start = find_start(options, data.class_names, cache, runs)
+    start = find_start(options, data.class_names, cache, runs, task=data.task)
     plan = {
         "options": options.as_plan(),
         "start": {**start.as_dict(), "model": str(start.model), "note": start.note},
@@ -156,7 +157,7 @@ def _train(
 ) -> TrainResult:
     ultralytics = load_ultralytics(cache)
     threads = use_threads(options.threads)
-    from .engine import DetectTrainer, TransformerTrainer
+    from .engine import DetectTrainer, SegmentTrainer, TransformerTrainer
 
     arguments = train_arguments(options, data, folder.work, device, has_weights=start.has_weights)
     state = load_state(folder.work, peek=True)
@@ -167,8 +168,11 @@ def _train(
     del state
     forget_failure(folder.work)
     try:
-        model = _load_start(ultralytics, start)
-        trainer = TransformerTrainer if "RTDETR" in type(model).__name__ else DetectTrainer
+        model = _load_start(ultralytics, start, data.task)
+        if "RTDETR" in type(model).__name__:
+            trainer = TransformerTrainer
+        else:
+            trainer = SegmentTrainer if data.task == "segment" else DetectTrainer
         with (
             reporter.task(f"train {Path(start.model).stem}", options.epochs) as task,
             follow(model, task, options.epochs, folder.work, in_workers="," in device),
@@ -201,7 +205,7 @@ def _train(
     )
 
 
-def _load_start(ultralytics: Any, start: Start) -> Any:
+def _load_start(ultralytics: Any, start: Start, task: Task) -> Any:
     # Of weights ultralytics' YOLO class finds out by itself that they are RT-DETR's.
     is_transformer = not start.has_weights and "rtdetr" in Path(start.model).stem.lower()
     kind = ultralytics.RTDETR if is_transformer else ultralytics.YOLO
@@ -212,10 +216,14 @@ def _load_start(ultralytics: Any, start: Start) -> Any:
             raise
         msg = f"{start.model} cannot be loaded as ultralytics weights: {error}"
         raise InputError(msg) from error
-    if model.task != "detect":
+    if model.task != task:
+        learns = {
+            "detect": "boxes are learnt by a model for 'detect', such as yolo11n or yolov5l",
+            "segment": "outlines are learnt by a model for 'segment', such as yolo11n-seg",
+        }
         msg = (
-            f"{start.model} is for the task {model.task!r}; boxes are learnt by a model for 'detect', "
-            "such as yolo11n or yolov5l."
+            f"{start.model} is for the task {model.task!r}, and the dataset for {task!r}: "
+            f"{learns[task]}. Or set task in [tiles] of the settings, and tile again."
         )
         raise InputError(msg)
     return model
@@ -263,6 +271,7 @@ def _finish(
         "resumed_after_epoch": resumed_at or None,
         # As ultralytics counts them: per tile, before stitching, an object once per tile it is on.
         "tile_metrics_of_best_epoch": state["best_metrics"],
+        "task": data.task,
         "classes": data.class_names,
         "tiles": data.manifest["settings"]["tile"],
         "weights": {"file": "weights/best.pt", "sha256": sha256},

@@ -110,6 +110,28 @@ def require_trust(file: Path, runs: Path | None) -> str:
     raise ProtectedError(msg)
 
 
+def require_hash(file: Path, sha256: str) -> None:
+    """Refuse weights other than those that somebody else answers for.
+
+    A worker has no list of its own: the machine that gives it work has looked, and says which file
+    it means. Who gives a worker work can have it run anything in any case.
+
+    Raises:
+        InputError: there is no such file.
+        ProtectedError: it is another file.
+    """
+    if not file.is_file():
+        msg = f"no weights file {file}"
+        raise InputError(msg)
+    found = sha256_of(file)
+    if found != sha256:
+        msg = (
+            f"{file} is not loaded: its SHA-256 is {found[:16]}..., but the weights meant have "
+            f"{sha256[:16]}.... Make all machines see the same file there."
+        )
+        raise ProtectedError(msg)
+
+
 def _made_by(runs: Path | None) -> Iterator[str]:
     for path in sorted(runs.glob("*/manifest.json")) if runs and runs.is_dir() else ():
         try:

@@ -138,8 +138,9 @@ def look(
     overlap: float = 1 / 3,
     seed: int = 1,
     tile_px: int = TILE_PX,
+    outlines: bool = False,
 ) -> Boxes:
-    """What is reported of a world, tile by tile."""
+    """What is reported of a world, tile by tile; outlines are drawn out with their boxes."""
     rng = np.random.default_rng(seed)
     grid = Grid.of(Frame("sim", world.side_px, world.side_px), TileSpec(tile_px, tile_px, overlap))
     tiles = grid.boxes_px()
@@ -165,7 +166,15 @@ def look(
         cut_sides(xyxy, tiles[tile], frame),
         tile,
         tiles,
+        outline=fitted(parts[keep], seen, xyxy) if outlines else None,
     )
+
+
+def fitted(parts: np.ndarray, seen: np.ndarray, xyxy: np.ndarray) -> np.ndarray:
+    """Outlines drawn out from their bounds to other bounds."""
+    xy, of = shapely.get_coordinates(parts, return_index=True)
+    scale = (xyxy[:, 2:] - xyxy[:, :2]) / (seen[:, 2:] - seen[:, :2])
+    return shapely.set_coordinates(parts.copy(), (xy - seen[of, :2]) * scale[of] + xyxy[of, :2])
 
 
 @dataclass(frozen=True)

@@ -47,10 +47,31 @@ def test_orders_are_permutations_from_one_beginning_to_one_end(
 def test_doubt_first_beats_the_sure_ones_first() -> None:
     told = compare_orders(ranking(1, 400), 0.5)
     assert told is not None
-    doubt = told["nearest to the confidence first"]
+    doubt = told["uncertainty"]
     assert doubt["mean_f1"] > told["surest first"]["mean_f1"]
     assert doubt["mean_f1"] > told["random"]["mean_f1"]
     assert doubt["to_half"] < told["random"]["to_half"]
+    gain = doubt["mean_f1"] - told["random"]["mean_f1"]
+    assert doubt["gain_over_random"] == pytest.approx(gain, abs=2e-6)
+    assert told["random"]["gain_over_random"] == 0
+
+
+def test_a_rival_that_is_always_right_points_at_every_error() -> None:
+    ranked = ranking(1, 400)
+    orders = queue_orders(ranked, 0.5, rival_sees=ranked.is_true)
+    wrong = (ranked.score >= 0.5) != ranked.is_true
+    assert wrong[orders["disagreement"][: wrong.sum()]].all()
+    told = compare_orders(ranked, 0.5, rival_sees=ranked.is_true)
+    assert told is not None
+    assert told["disagreement"]["gain_over_random"] > told["uncertainty"]["gain_over_random"]
+
+
+def test_orders_reproduce_with_one_seed() -> None:
+    ranked = ranking(1, 400)
+    first, second, other = (queue_orders(ranked, 0.5, seed=s) for s in (3, 3, 4))
+    for name, order in first.items():
+        assert (order == second[name]).all()
+        assert (order == other[name]).all() == (name != "random")
 
 
 def test_without_objects_there_is_nothing_to_gain() -> None:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny import TINY_STUDY, tiny_settings
 
 from glombridge.demo.run import DemoResult, run_demo
 from glombridge.qupath import path_to_uri
@@ -36,14 +35,18 @@ def walked(tmp_path_factory: pytest.TempPathFactory, network_calls: list[str]) -
         patch.setattr(socket.socket, "connect", attempt("connect"))
         patch.setattr(socket.socket, "connect_ex", attempt("connect_ex"))
         patch.setattr(socket, "getaddrinfo", attempt("getaddrinfo"))
-        return run_demo(folder, seed=5, options=TINY_STUDY, settings=tiny_settings(5))
+        return run_demo(folder, seed=5, quick=True)
 
 
 @pytest.fixture
 def project(walked: DemoResult, tmp_path: Path) -> Path:
     """A copy of the walked project, its slides beside it, ready to be spoilt."""
+    return copy_of(walked, tmp_path / "copy")
+
+
+def copy_of(walked: DemoResult, copy: Path) -> Path:
+    """The walked project in another folder, its slides linked beside it."""
     root = walked.project_file.parent.parent
-    copy = tmp_path / "copy"
     copy.mkdir()
     shutil.copytree(root / "project", copy / "project")
     (copy / "slides").mkdir()

@@ -8,9 +8,14 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from tiny import TINY_STUDY, tiny_settings
 
-from glombridge.demo.run import DemoResult, make_project, run_demo
+from glombridge.demo.run import (
+    QUICK_STUDY,
+    DemoResult,
+    make_project,
+    quick_settings,
+    run_demo,
+)
 from glombridge.demo.slides import paint_study
 from glombridge.demo.study import plan_study
 from glombridge.errors import ProtectedError
@@ -59,7 +64,7 @@ def test_test_patients_get_no_proposals(walked: DemoResult) -> None:
 def test_annotations_are_as_the_pathologist_left_them(walked: DemoResult, tmp_path: Path) -> None:
     project = Project.open(walked.project_file)
     slides = walked.project_file.parent.parent / "slides"
-    plans = plan_study(5, TINY_STUDY)
+    plans = plan_study(5, QUICK_STUDY)
     truths = paint_study(plans, tmp_path / "slides", workers=1)
     fresh = make_project(tmp_path / "fresh", slides, plans, truths, seed=5)
     for entry in fresh.images():
@@ -151,12 +156,12 @@ def test_the_same_seed_gives_the_same_annotations_tiles_and_split(
     walked: DemoResult, tmp_path: Path
 ) -> None:
     first = Project.open(walked.project_file)
-    plans = plan_study(5, TINY_STUDY)
+    plans = plan_study(5, QUICK_STUDY)
     truths = paint_study(plans, tmp_path / "slides", workers=1)
     slides = walked.project_file.parent.parent / "slides"
     assert hashes(tmp_path / "slides") == hashes(slides)
     store = make_project(tmp_path / "project", tmp_path / "slides", plans, truths, seed=5)
-    init(store.project_file, settings=tiny_settings(5))
+    init(store.project_file, settings=quick_settings(5))
     second = Project.open(store.project_file)
     tiled = tile(second)
     assert hashes(tiled.dataset.folder) == hashes(walked.round.tile.dataset.folder)

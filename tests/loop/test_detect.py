@@ -78,7 +78,7 @@ def tiles_of(slide: Path, width: int, height: int, n: int = 12) -> np.ndarray:
 # The model itself.
 
 
-@pytest.mark.parametrize("size", [(128, 128), (100, 100), (150, 120)], ids=str)
+@pytest.mark.parametrize("size", [(128, 128), (100, 100), (150, 120), (120, 100)], ids=str)
 def test_the_network_called_directly_sees_what_predict_sees(
     project: Path, detector: Detector, size: tuple[int, int]
 ) -> None:
@@ -731,7 +731,7 @@ def test_a_process_that_dies_fails_its_slides_only(
 
     targets = targets_of_project(Project.open(project), Choice(include_test=True))
     spec = TileSpec(128, 128, 0.5, 6.0)
-    job = Job(tmp_path, tmp_path / "no.pt", tmp_path, spec, 0.5, "views", 4, 1, 1, False, project)
+    job = Job(tmp_path, tmp_path / "no.pt", tmp_path, spec, 0.5, "views", 4, 1, 1, False)
     events: list[dict[str, Any]] = []
     detect_on_devices(targets, job, ["cpu"], events.append)
     assert [e["event"] for e in events] == ["failed"] * 5

@@ -33,7 +33,7 @@ def test_tile_train_and_evaluate(project: Path, capsys: pytest.CaptureFixture[st
     assert manifest["start"]["model"] == "yolov5l.yaml"
     # Whole tiles, not squares.
     assert (manifest["arguments"]["imgsz"], manifest["arguments"]["rect"]) == (1600, True)
-    assert manifest["tiles"]["width_px"], manifest["tiles"]["height_px"] == (1600, 1200)
+    assert (manifest["tiles"]["width_px"], manifest["tiles"]["height_px"]) == (1600, 1200)
     evaluated = run_json(capsys, "evaluate", project)
     assert evaluated["run"] == trained["run"]
     assert evaluated["weights_sha256"] == trained["sha256"]

@@ -28,8 +28,9 @@ def test_push_repeat_and_undo_through_real_qupath(
         pytest.skip(f"QuPath {installation.version} is older than the project, and refuses it")
     native = NativeStore.open(project)
     pushed = {e.id: {o.id for o in native.read(e.id).objects} for e in native.images()}
-    # Take the native push back, so that the same detections can be pushed through QuPath.
-    assert main(["undo", folder]) == 0
+    # Take queue and native push back, so that the same detections can be pushed through QuPath.
+    assert main(["undo", folder, "--write", "write-002"]) == 0
+    assert main(["undo", folder, "--write", "write-001"]) == 0
     before = data_files(project)
     settings = project / "glombridge" / "glombridge.toml"
     text = settings.read_text("utf-8")

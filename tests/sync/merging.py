@@ -13,6 +13,7 @@ from shapely.geometry.base import BaseGeometry
 from glombridge.ledger import PushedObject, State
 from glombridge.ledger.pushed import Version
 from glombridge.objects import ObjectKind, Outline, PathClass, SlideObject
+from glombridge.review.queue import Candidate, Ranked, queued
 from glombridge.settings import Settings
 from glombridge.sync.look import Look, look_at
 from glombridge.sync.merge import MergePlan, Ours, merge
@@ -97,7 +98,7 @@ class Image:
             appears = known is None or not known.state.is_there
             self.base[obj.id] = PushedObject(
                 obj.id,
-                (*(known.versions if known else ()), Version(obj)),
+                (*(known.versions if known else ()), Version(obj, write=write)),
                 source.layer,
                 source.run,
                 source.model,
@@ -107,6 +108,20 @@ class Image:
                 known.losses if known else 0,
             )
         return plan
+
+    def queue(self) -> None:
+        """Write a place in the queue onto every untouched proposal, as a new form of it."""
+        self.writes += 1
+        seen = self.look().seen
+        free = [i for i in sorted(self.theirs) if i in seen and seen[i].untouched]
+        for place, i in enumerate(free, start=1):
+            ranked = queued(
+                Ranked(Candidate(1, self.theirs[i]), place, "unsure"), strategy="random", seed=0
+            )
+            known = self.base[i]
+            self.theirs[i] = ranked
+            version = Version(ranked, write=f"write-{self.writes:03d}")
+            self.base[i] = replace(known, versions=(*known.versions, version))
 
     def draw(self, class_name: str | None, box: Box) -> SlideObject:
         obj = SlideObject(

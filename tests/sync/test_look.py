@@ -208,6 +208,47 @@ def test_only_the_push_that_qupath_did_not_know_is_lost() -> None:
     assert sum(s.state is State.PROPOSAL and s.untouched for s in look.seen.values()) == 5
 
 
+NEW_PLACES = [(1000.0 * k, 9000.0, 1000.0 * k + 400, 9400.0) for k in range(3)]
+
+
+def rank(image: Image) -> None:
+    image.queue()
+
+
+def push_elsewhere(image: Image) -> None:
+    places = [(x0, y0 + 4000, x1, y1 + 4000) for x0, y0, x1, y1 in NEW_PLACES]
+    image.push(*run_of(*map(Seen, places), run="detect-003", layer="other"))
+
+
+@pytest.mark.parametrize(
+    ("score", "after"),
+    [
+        pytest.param(0.7, None, id="old-ones-were-updated"),
+        pytest.param(0.5, rank, id="then-ranked"),
+        pytest.param(0.5, push_elsewhere, id="then-pushed-into-another-layer"),
+    ],
+)
+@pytest.mark.parametrize("judged", [False, True])
+def test_all_that_was_new_deleted_by_somebody_who_had_read_the_push(
+    score: float, after: Callable[[Image], None] | None, judged: bool
+) -> None:
+    image = pushed(5)
+    seen = (*(Seen(b, score) for b in PLACES), *(Seen(b, 0.4) for b in NEW_PLACES))
+    # Of the same run, so that nothing but a changed score tells the old ones' forms apart.
+    image.push(*run_of(*seen, run="detect-001"))
+    if after is not None:
+        after(image)
+    new = [i for i, o in image.theirs.items() if o.outline.bounds in NEW_PLACES]
+    assert len(new) == 3
+    if judged:
+        for i in set(image.theirs) - set(new):
+            image.change(i, path_class=class_of("Glomerulus"), locked=False)
+    for i in new:
+        del image.theirs[i]
+    look = image.look()
+    assert {look.seen[i].state for i in new} == {State.DELETED}
+
+
 def test_objects_whose_ids_were_made_anew_are_known_by_their_place() -> None:
     image = pushed()
     known = at(image, 0)

@@ -12,6 +12,7 @@ from merging import SETTINGS, WHOLE, Image, Seen, class_of, run_of
 
 from glombridge.ledger import State
 from glombridge.objects import Outline
+from glombridge.provenance import QUEUE_RANK
 from glombridge.sync.matching import SAME_IOU, pair_up
 from glombridge.sync.proposals import boxes_of
 
@@ -102,6 +103,8 @@ def histories(draw: st.DrawFn) -> tuple[Image, random.Random, int]:
         layer = draw(st.sampled_from(["main", "main", "other"]))
         image.push(*run_of(*draw(RUNS), run=f"detect-{k:03d}", layer=layer))
         review(image, r)
+        if draw(st.booleans()):
+            image.queue()
     return image, r, rounds
 
 
@@ -177,6 +180,19 @@ def test_nothing_is_proposed_over_a_human_object_or_a_rejection(
     gone = [s.base.object for s in look.seen.values() if closed and s.state is State.DELETED]
     new = boxes_of(plan.add)
     assert not (pair_up(new, boxes_of([*theirs, *gone])).iou >= SAME_IOU).any()
+
+
+@settings(deadline=None)
+@given(history=histories(), found=RUNS)
+def test_a_push_keeps_the_queue_it_finds(history: tuple, found: list) -> None:
+    image, _, rounds = history
+    image.queue()
+    before = {i: o.measurements.get(QUEUE_RANK) for i, o in image.theirs.items()}
+    plan = image.push(*run_of(*found, run=f"detect-{rounds:03d}"))
+    for obj in plan.update:
+        assert obj.measurements[QUEUE_RANK] == before[obj.id]
+    for i in before.keys() & image.theirs.keys():
+        assert image.theirs[i].measurements.get(QUEUE_RANK) == before[i]
 
 
 @settings(deadline=None)

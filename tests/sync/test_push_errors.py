@@ -13,7 +13,8 @@ from glombridge.progress import SILENT
 from glombridge.steps.project import Project
 from glombridge.steps.undo import undo
 from glombridge.sync.pull import read_annotations
-from glombridge.sync.push_errors import PushErrorsResult, is_untouched_error, push_errors
+from glombridge.sync.push_errors import PushErrorsResult, push_errors
+from glombridge.sync.signs import is_untouched_sign
 
 
 def fault(kind: FaultKind, image: int, x: float, score: float | None = None) -> Fault:
@@ -48,7 +49,7 @@ def test_they_are_there_to_look_at(project: SmallProject, faults: list[Fault]) -
         assert obj.locked
         assert obj.metadata["glombridge.state"] == "error"
         assert obj.metadata["glombridge.run"] == "train-001"
-        assert is_untouched_error(obj)
+        assert is_untouched_sign(obj, "error")
     (misplaced,) = project.objects(project.second).values()
     assert misplaced.metadata["glombridge.error"] == "misplaced"
     assert misplaced.measurements == {"Confidence": 0.4}

@@ -106,6 +106,32 @@ def test_refused(tmp_path: Path, spoil: Callable[[Path], object], says: str) -> 
         open_dataset(folder, validate=True)
 
 
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        pytest.param("0 0.5 0.5 0.3 0.3\n", r"no label \(class x y x y x y", id="a-box"),
+        pytest.param("0 0.1 0.1 0.2 0.2 0.3\n", "no label", id="half-a-corner"),
+        pytest.param("0 0.1 0.1 0.2 0.2 0.3 1.3\n", "1.3 lies outside", id="outside"),
+        pytest.param("2 0.1 0.1 0.2 0.2 0.3 0.3\n", "there is no class 2", id="unknown-class"),
+    ],
+)
+def test_labels_that_are_no_outlines_are_refused(tmp_path: Path, line: str, says: str) -> None:
+    folder = write_tiny_dataset(tmp_path / "data", task="segment")
+    assert open_dataset(folder, validate=True).task == "segment"
+    label(line)(folder)
+    with pytest.raises(InputError, match=says):
+        open_dataset(folder, validate=True)
+
+
+def test_a_manifest_of_before_there_were_outlines_means_boxes(tmp_path: Path) -> None:
+    folder = write_tiny_dataset(tmp_path / "data")
+    path = folder / "manifest.json"
+    manifest = json.loads(path.read_text())
+    del manifest["settings"]["task"]
+    path.write_text(json.dumps(manifest))
+    assert open_dataset(folder, validate=True).task == "detect"
+
+
 def test_a_sound_one_is_read_and_a_changed_one_has_another_hash(tmp_path: Path) -> None:
     folder = write_tiny_dataset(tmp_path / "data")
     data = open_dataset(folder, validate=True)

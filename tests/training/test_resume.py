@@ -87,6 +87,30 @@ def test_what_is_kept_is_what_a_training_needs(base: Path, tmp_path: Path) -> No
     )
 
 
+def test_a_training_on_outlines_resumes_alike(tmp_path: Path) -> None:
+    data = write_tiny_dataset(tmp_path / "data", task="segment")
+    expected = train(data, tmp_path / "whole", OPTIONS, cache=tmp_path / "cache")
+    kill(tmp_path, 1.5)
+    result = resume(tmp_path / "killed", cache=tmp_path / "cache")
+    assert result.sha256 == expected.sha256
+    manifest = json.loads((result.run / "manifest.json").read_text("utf-8"))
+    assert (manifest["task"], manifest["resumed_after_epoch"]) == ("segment", 1)
+    curves = (result.run / "results.csv").read_text("utf-8").splitlines()[0]
+    assert "train/seg_loss" in curves
+    assert "metrics/mAP50(M)" in curves
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ["yolo26n", "yolo11n"])
+def test_larger_models_for_outlines_resume_alike(tmp_path: Path, model: str) -> None:
+    data = write_tiny_dataset(tmp_path / "data", task="segment")
+    changes = {"model": model, "pretrained": False}
+    options = replace(OPTIONS, **changes)
+    expected = train(data, tmp_path / "whole", options, cache=tmp_path / "cache")
+    kill(tmp_path, 1.5, **changes)
+    assert resume(tmp_path / "killed", cache=tmp_path / "cache").sha256 == expected.sha256
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",

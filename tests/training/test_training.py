@@ -12,16 +12,23 @@ import torch
 from tiny_dataset import write_tiny_dataset
 
 from glombridge.components import explain_import_error
-from glombridge.errors import InputError, MissingComponentError
+from glombridge.errors import InputError, MissingComponentError, ProtectedError
 from glombridge.training import TrainOptions, train
 from glombridge.training.arguments import EACH_BATCH, train_arguments
 from glombridge.training.dataset import Dataset
 from glombridge.training.devices import training_device
+from glombridge.training.sandbox import load_ultralytics
+from glombridge.training.start import OWN_MODELS, find_start
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_tiny_dataset(tmp_path_factory.mktemp("tiny") / "data")
+
+
+@pytest.fixture(scope="module")
+def outlines(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_dataset(tmp_path_factory.mktemp("tiny") / "data", task="segment")
 
 
 @pytest.mark.parametrize(
@@ -65,6 +72,65 @@ def test_refusals(
     with pytest.raises(error, match=says):
         train(data, run, TrainOptions(**options), cache=tmp_path / "cache")
     assert not list(run.glob("**/*"))
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        pytest.param({"model": "yolov5l"}, "no variant.*yolo11n", id="yolov5-has-no-outlines"),
+        pytest.param({"model": "rtdetr-l"}, "no variant.*task = .detect.", id="nor-has-rtdetr"),
+        pytest.param({"preset": "paper", "model": "yolov5l"}, "1600 x 1200", id="nor-the-paper"),
+        pytest.param({"model": "yolo99q"}, "no model 'yolo99q'", id="unknown-model"),
+        pytest.param(
+            {"model": str(OWN_MODELS["glom-pico"])},
+            "task 'detect', and the dataset for 'segment'.*yolo11n-seg",
+            id="a-configuration-for-boxes",
+        ),
+    ],
+)
+def test_outlines_need_a_model_that_gives_them(
+    outlines: Path, tmp_path: Path, options: dict, says: str
+) -> None:
+    run = tmp_path / "run"
+    with pytest.raises(InputError, match=says):
+        train(outlines, run, TrainOptions(**options), cache=tmp_path / "cache")
+    assert not list(run.glob("**/*"))
+
+
+@pytest.mark.parametrize(
+    ("model", "expected"),
+    [
+        ("yolo11n", "yolo11n-seg.yaml"),
+        ("yolo11x-seg", "yolo11x-seg.yaml"),
+        ("yolov8s", "yolov8s-seg.yaml"),
+        ("yolo26n", "yolo26n-seg.yaml"),
+        ("glom-pico", "glom-pico-seg.yaml"),
+        ("glom-pico-seg", "glom-pico-seg.yaml"),
+    ],
+)
+def test_a_name_stands_for_its_variant_with_outlines(
+    tmp_path: Path, model: str, expected: str
+) -> None:
+    load_ultralytics(tmp_path)
+    options = TrainOptions(model=model)
+    start = find_start(options, ["Glomerulus"], tmp_path, None, task="segment")
+    assert Path(start.model).name == expected
+    assert start.kind == "scratch"
+    if not model.startswith("glom"):
+        assert start.note is not None
+        assert f"{Path(expected).stem}.pt" in start.note
+
+
+def test_published_weights_for_outlines_are_looked_for_and_must_be_trusted(tmp_path: Path) -> None:
+    load_ultralytics(tmp_path)
+    (tmp_path / "weights").mkdir()
+    for name in ("yolo11n.pt", "yolo11n-seg.pt"):
+        (tmp_path / "weights" / name).write_bytes(name.encode())
+    options = TrainOptions(model="yolo11n")
+    with pytest.raises(ProtectedError, match=r"yolo11n-seg\.pt is not loaded"):
+        find_start(options, ["Glomerulus"], tmp_path, None, task="segment")
+    with pytest.raises(ProtectedError, match=r"yolo11n\.pt is not loaded"):
+        find_start(options, ["Glomerulus"], tmp_path, None)
 
 
 def test_a_gpu_that_is_not_there_is_no_cpu() -> None:

@@ -16,7 +16,12 @@ TILES = {"train": 13, "val": 4, "test": 2}
 
 
 def write_tiny_dataset(
-    folder: Path, *, width: int = 96, height: int = 96, tiles: dict[str, int] | None = None
+    folder: Path,
+    *,
+    width: int = 96,
+    height: int = 96,
+    tiles: dict[str, int] | None = None,
+    task: str = "detect",
 ) -> Path:
     rng = np.random.default_rng(7)
     counts = tiles or TILES
@@ -31,8 +36,13 @@ def write_tiny_dataset(
             cv2.circle(tile, (x, y), radius, (120, 60, 110), -1)
             cv2.imwrite(str(folder / "images" / part / f"s_{k}.jpg"), tile)
             side = 2 * radius + 1
-            box = f"0 {x / width:.6f} {y / height:.6f} {side / width:.6f} {side / height:.6f}\n"
-            (folder / "labels" / part / f"s_{k}.txt").write_text(box)
+            numbers = [x / width, y / height, side / width, side / height]
+            if task == "segment":
+                angle = np.arange(32) * np.pi / 16
+                ring = np.column_stack([x + radius * np.cos(angle), y + radius * np.sin(angle)])
+                numbers = (ring / (width, height)).clip(0, 1).ravel().tolist()
+            label = "0 " + " ".join(f"{v:.6f}" for v in numbers) + "\n"
+            (folder / "labels" / part / f"s_{k}.txt").write_text(label)
     (folder / "data.yaml").write_text(
         data_yaml_text(ClassMap(("Glomerulus",), {"Glomerulus": 0})), encoding="utf-8"
     )
@@ -41,6 +51,7 @@ def write_tiny_dataset(
         "class_names": ["Glomerulus"],
         "settings": {
             "classes": {"Glomerulus": 0},
+            "task": task,
             "tile": {"width_px": width, "height_px": height, "overlap": 1 / 3, "mpp": 4.0},
         },
         "patients": {part: [f"p-{part}"] for part in counts},

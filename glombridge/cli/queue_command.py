@@ -1,0 +1,104 @@
+"""``glombridge queue``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ..progress import Reporter
+from .main import PROJECT, breaking_lock, cli, common, dry_run, while_qupath_runs
+
+if TYPE_CHECKING:
+    from ..review.queue_writing import QueueResult
+
+MOST_LINES = 20
+"""Of the queue; the rest is counted and stands in ``--json``."""
+
+
+@cli.command()
+@click.argument("project", type=PROJECT)
+@click.option(
+    "--strategy",
+    type=click.Choice(["uncertainty", "disagreement", "random"]),
+    default="uncertainty",
+    show_default=True,
+    help="uncertainty: nearest to the operating point; disagreement: seen by one layer and not by another.",
+)
+@click.option("--seed", type=click.IntRange(0), help="Of the random order; that of the settings.")
+@click.option("--clear", is_flag=True, help="Take every rank and reason away.")
+@click.option("--include-test", is_flag=True, help="Those of test patients too.")
+@click.option("--skip-bad", is_flag=True, help="Leave out images of test patients.")
+@dry_run
+@while_qupath_runs
+@breaking_lock
+@common
+def queue(
+    project: Path,
+    strategy: str,
+    seed: int | None,
+    clear: bool,
+    include_test: bool,
+    skip_bad: bool,
+    dry_run: bool,
+    while_qupath_runs: bool,
+    break_lock: bool,
+    as_json: bool,
+    reporter: Reporter,
+) -> None:
+    """Rank what to review next, with the reason: on proposals that nobody has touched."""
+    from ..steps.project import Project
+    from ..steps.queue import queue as run
+    from . import console
+
+    result = run(
+        Project.open(project),
+        strategy=strategy,
+        seed=seed,
+        clear=clear,
+        include_test=include_test,
+        skip_bad=skip_bad,
+        dry_run=dry_run,
+        while_qupath_runs=while_qupath_runs,
+        break_lock=break_lock,
+        reporter=reporter,
+    )
+    if as_json:
+        console.print_json(result.as_dict())
+    else:
+        show_queue(result)
+
+
+def show_queue(result: QueueResult) -> None:
+    """The first of the queue, and what was written."""
+    from ..provenance import CONFIDENCE
+    from . import console
+
+    would = "would be " if result.dry_run else ""
+    if result.cleared:
+        console.line(f"{would}taken out of the queue: {result.changed}")
+    else:
+        rows = [
+            [
+                r.rank,
+                result.names[r.candidate.image],
+                r.candidate.object.measurements.get(CONFIDENCE),
+                r.reason,
+            ]
+            for r in result.ranked[:MOST_LINES]
+        ]
+        console.table(
+            f"to review, by {result.strategy}: {len(result.ranked)}",
+            ["rank", "image", "confidence", "reason"],
+            rows,
+        )
+        if len(result.ranked) > MOST_LINES:
+            console.line(f"and {len(result.ranked) - MOST_LINES} more, all with --json")
+        console.line(f"{would}given another place: {result.changed}")
+    for name in result.left_out:
+        console.line(f"note: left out, as its patient is for testing: {name}")
+    if result.write:
+        console.line(f"written as {result.write}; 'glombridge undo' takes it back")
+    elif not result.dry_run:
+        console.line("nothing to write: the project is as this queue would have it")

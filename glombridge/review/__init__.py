@@ -1,0 +1,1 @@
+"""What a human's review leaves in a project: grades, decisions, queues."""

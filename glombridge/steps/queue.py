@@ -1,0 +1,77 @@
+"""``queue``: what to review next, and why, written where QuPath's own tables sort by it."""
+
+from __future__ import annotations
+
+import json
+
+from ..errors import InputError
+from ..progress import SILENT, Reporter
+from ..review.queue import strategy_of
+from ..review.queue_writing import QueueResult, write_queue
+from .project import Project
+
+
+def queue(
+    project: Project,
+    *,
+    strategy: str = "uncertainty",
+    seed: int | None = None,
+    clear: bool = False,
+    include_test: bool = False,
+    skip_bad: bool = False,
+    dry_run: bool = False,
+    while_qupath_runs: bool = False,
+    break_lock: bool = False,
+    reporter: Reporter = SILENT,
+) -> QueueResult:
+    """Rank the untouched proposals of all images; see :func:`glombridge.review.queue_writing.write_queue`.
+
+    Args:
+        project: the project.
+        strategy: ``uncertainty``, ``disagreement`` or ``random``.
+        seed: of the random order; that of the settings by default.
+        clear: take every rank and reason away instead.
+        include_test: rank those of test patients too.
+        skip_bad: leave out images of test patients, instead of refusing.
+        dry_run: say what would be done and write nothing.
+        while_qupath_runs: the project is not open in the QuPath that runs.
+        break_lock: take the project lock whoever holds it.
+        reporter: for progress.
+
+    Raises:
+        InputError: proposals on images of test patients, or for disagreement only one layer.
+        ProtectedError: QuPath runs, somebody else writes, or an image changed meanwhile.
+        PartlyDoneError: some images could not be read or written.
+    """
+    seed = project.settings.seed if seed is None else seed
+    return write_queue(
+        project.store,
+        project.workspace,
+        project.settings,
+        strategy_of(strategy, seed=seed),
+        seed=seed,
+        confidences=_confidences(project),
+        blind=set() if include_test else project.test_images(project.store.images()),
+        skip_bad=skip_bad,
+        clear=clear,
+        dry_run=dry_run,
+        while_qupath_runs=while_qupath_runs,
+        break_lock=break_lock,
+        reporter=reporter,
+    )
+
+
+def _confidences(project: Project) -> dict[str, float]:
+    """The confidence that each detection run of the project works at, where it is on record."""
+    runs = project.workspace.finished_runs(project.workspace.detections, "detect")
+    found: dict[str, float] = {}
+    for run in runs:
+        file = run / "manifest.json"
+        try:
+            manifest = json.loads(file.read_text(encoding="utf-8"))
+            if "confidence" in manifest:
+                found[run.name] = float(manifest["confidence"])
+        except (OSError, ValueError) as error:
+            msg = f"{file} cannot be read: {error}. Remove the run, or detect again."
+            raise InputError(msg) from error
+    return found
