@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..detection.detector import device_name
 from ..training.sandbox import load_ultralytics, use_threads
 from ..training.trust import require_trust
 
@@ -70,6 +71,7 @@ def tile_figures(
         threads: of torch on a CPU.
 
     Raises:
+        InputError: no such device.
         ProtectedError: weights that nobody answers for.
     """
     require_trust(weights, runs)
@@ -82,7 +84,7 @@ def tile_figures(
         imgsz=-(-max(width, height) // 32) * 32,
         rect=width != height,
         batch=batch,
-        device=device,
+        device=device_name(device),
         workers=0,
         plots=False,
         verbose=False,

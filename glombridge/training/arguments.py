@@ -74,10 +74,11 @@ def train_arguments(
         "degrees": 0.0,
         "shear": 0.0,
         "perspective": 0.0,
-        # Stains and scanners differ in hue, strength and brightness. ultralytics' strength of 0.7 bleaches
-        # a stain to grey or burns it out, and no slide turns green: hue moves by a few degrees only.
-        "hsv_h": 0.02,
-        "hsv_s": 0.5,
+        # Stains differ in their strength, each by itself: that is StainJitter's (stain.py). Hue and
+        # saturation turned as of photographs would give colours that no stain has. Scanners and
+        # thick sections differ in brightness.
+        "hsv_h": 0.0,
+        "hsv_s": 0.0,
         "hsv_v": 0.3,
         # The scale of a slide is known (µm per pixel), so sizes vary only as glomeruli do; photographs,
         # whose objects may be near or far, are scaled by 0.5.

@@ -30,6 +30,7 @@ from .failure import explained, keep_failure, out_of_memory
 from .masks import ExactMasks
 from .order import EpochSampler, SeededTiles, seed_everything
 from .sandbox import quieten
+from .stain import StainJitter
 
 quieten()
 
@@ -79,6 +80,7 @@ class _Exact:
         with torch_distributed_zero_first(rank):
             tiles = self.build_dataset(dataset_path, mode, batch_size)
         _check_complete(tiles, dataset_path)
+        tiles.transforms.insert(0, StainJitter())
         seeded = SeededTiles(tiles, self.args.seed)
         loader = build_dataloader(
             seeded, batch_size, self.args.workers, shuffle=False, device=self.device

@@ -30,6 +30,7 @@ from .hardware import hardware
 from .options import PAPER_TILE_PX, TrainOptions, TrainResult
 from .run_folder import RunFolder
 from .sandbox import load_ultralytics, use_threads
+from .stain import described
 from .start import Start, find_start
 
 log = logging.getLogger(__name__)
@@ -261,6 +262,7 @@ def _finish(
         "threads": threads,
         "arguments": {k: v for k, v in arguments.items() if k not in where}
         | {"batch": state["batch"]},
+        "stain_jitter": described(),
         "start": start.as_dict(),
         "parameters": parameters,
         "epochs": epochs,

@@ -319,3 +319,23 @@ def test_errors_go_into_qupath_and_out_again(
 )
 def test_options_that_do_not_go_together(project: Path, arguments: list[str]) -> None:
     assert main(["push", str(project), *arguments]) == 2
+
+
+def test_a_gpu_that_is_not_there_is_no_cpu(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # What was seen is kept, so no slide is looked at; the tiles would be.
+    before = (run_folder(project) / "evaluation.json").read_bytes()
+    assert main(["evaluate", str(project), "--device", "99"]) == 3
+    assert "GPU" in capsys.readouterr().err
+    assert (run_folder(project) / "evaluation.json").read_bytes() == before
+
+
+def test_weights_of_other_classes_are_not_evaluated(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = project / "glombridge" / "glombridge.toml"
+    text = file.read_text("utf-8")
+    file.write_text(text.replace("[classes]", '[classes]\nVessel = ["Vessel"]'), "utf-8")
+    assert main(["evaluate", str(project)]) == 3
+    assert "Vessel" in capsys.readouterr().err
