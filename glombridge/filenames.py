@@ -24,9 +24,11 @@ def is_plain_name(name: str) -> bool:
 def cell_text(text: str) -> str:
     """A text as a cell of a table that people open.
 
-    A spreadsheet takes text that begins like a formula for one, and names come from anywhere.
+    A spreadsheet takes text that begins like a formula for one, and names come from anywhere. A
+    carriage return becomes a space: before Python 3.13 the csv module does not quote it.
     """
-    return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
+    text = text.replace("\r", " ")
+    return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t") else text
 
 
 def shown_text(text: str) -> str:

@@ -8,10 +8,13 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 from glombridge.errors import GlombridgeError
+from glombridge.tiles.leaks import THUMBNAIL_CELLS, SlideLook
+from glombridge.tiles.records import SlideRecord, TileEntry
 
 MANY = 1500
 """Examples of the slow profile, for each reader."""
@@ -156,3 +159,32 @@ def outcome(read: Callable[[], Any], *names: str) -> GlombridgeError | None:
     for name in names:
         assert name in str(found), f"{name!r} is not in: {found}"
     return found
+
+
+def a_record() -> Any:
+    """A sound record of a slide's tiles, as JSON knows it."""
+    look = SlideLook("0", 1.0, np.zeros((THUMBNAIL_CELLS, THUMBNAIL_CELLS), np.uint8))
+    tile = TileEntry(
+        "a__x0_y0", "object", 0, 0, 0, 0, 0, 64, 64, 0.0, 0.0, 64.0, 64.0, 1, 0.0, 9, 9
+    )
+    record = SlideRecord(
+        key="k",
+        image_name="a.svs",
+        entry_id=1,
+        patient="P1",
+        part="train",
+        stain=None,
+        prefix="a",
+        look=look,
+        annotations_sha256="0",
+        size_px=(64, 64),
+        mpp=(0.5, 0.5),
+        notes=(),
+        grid_tiles=1,
+        objects={"G": 1},
+        labels={"G": 1},
+        slivers=0,
+        not_whole=(),
+        tiles=(tile,),
+    )
+    return json.loads(record.to_json())

@@ -5,17 +5,21 @@ from __future__ import annotations
 import gzip
 import json
 import math
+import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
-from hostile import DEEP, MANY, changed_json, damaged, few, outcome
+from hostile import DEEP, MANY, a_record, changed_json, damaged, few, outcome
 from hypothesis import given
 from hypothesis import strategies as st
 
 from glombridge import schemes
+from glombridge.detection.boxes import Boxes
+from glombridge.detection.raw import SlideDetections
 from glombridge.errors import DamagedFileError, InputError
 from glombridge.geojson_codec import dump_geojson, load_objects
 from glombridge.geojson_codec.lint import Fault, lint_objects
@@ -27,6 +31,7 @@ from glombridge.qupath.hierarchy import DataFile
 from glombridge.qupath.project_file import ProjectFile
 from glombridge.schemes import SHIPPED, load_scheme
 from glombridge.settings import Settings, load_settings, render_settings
+from glombridge.steps.detect import load_proposals
 from glombridge.tiles.grid import TileBox
 from glombridge.tiles.records import SlideRecord
 from glombridge.tiles.yolo import yolo_polygons_to_slide, yolo_to_slide
@@ -132,6 +137,7 @@ JSON: dict[str, tuple[str, Any, Callable[[Path], Any]]] = {
     ),
     "geojson": ("a.geojson", small_collection(), load),
     "lint": ("a.geojson", small_collection(), lint),
+    "record": ("record.json", a_record(), records),
 }
 BYTES: dict[str, tuple[str, bytes, Callable[[Path], Any]]] = {
     "settings": ("glombridge.toml", TOML, load_settings),
@@ -366,6 +372,76 @@ def test_compressed_text_that_grows_a_thousand_times(tmp_path: Path) -> None:
     file.write_bytes(gzip.compress(b"[" + b" " * 200_000_000 + b"]"))
     with pytest.raises(DamagedFileError, match=r"bomb\.geojson\.gz.*unpack"):
         load_objects(file)
+
+
+def detection_run(folder: Path) -> dict[str, Any]:
+    """A detection folder of one image, and its manifest."""
+    tiles = np.array([[0.0, 0, 64, 64]])
+    boxes = Boxes(
+        np.array([[1.0, 1, 9, 9]]),
+        np.array([0.9]),
+        np.array([0]),
+        np.zeros((1, 4), bool),
+        np.array([0]),
+        tiles,
+        None,
+    )
+    SlideDetections(boxes, tiles, 1, 64, 64).save(folder / "0001_a.parquet")
+    image = {"id": 1, "file": "0001_a", "mpp": 0.5, "slide_fingerprint": "0", "name": "a"}
+    plan = {
+        "id": 1,
+        "regions": ["POLYGON ((0 0, 9 0, 9 9, 0 0))"],
+        "roi_classes": [],
+        "roi_sha256": "",
+    }
+    return {
+        "kind": "detect",
+        "classes": ["Glomerulus"],
+        "project": "p",
+        "confidence": 0.5,
+        "method": "views",
+        "run": "detect-001",
+        "weights": {"sha256": "0"},
+        "images": [{**image, "width_px": 64, "height_px": 64}],
+        "plan": {"images": [plan]},
+    }
+
+
+@pytest.mark.parametrize("count", [100, pytest.param(MANY, marks=pytest.mark.slow)])
+def test_changed_detections(tmp_path: Path, count: int) -> None:
+    manifest = detection_run(tmp_path)
+    project: Any = SimpleNamespace(settings=Settings())
+    sound = (tmp_path / "0001_a.parquet").read_bytes()
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    assert len(load_proposals(project, tmp_path)[0]) == 1
+
+    @few(count)
+    @given(changed_json(manifest))
+    def check_manifest(text: bytes) -> None:
+        (tmp_path / "manifest.json").write_bytes(text)
+        outcome(lambda: load_proposals(project, tmp_path))
+
+    @few(count)
+    @given(damaged(sound))
+    def check_boxes(data: bytes) -> None:
+        (tmp_path / "0001_a.parquet").write_bytes(data)
+        outcome(lambda: SlideDetections.load(tmp_path / "0001_a.parquet"), "0001_a.parquet")
+
+    check_manifest()
+    check_boxes()
+
+
+@pytest.mark.parametrize("file", ["../outside", "/etc/passwd", "a\\b"])
+def test_a_manifest_names_only_files_of_its_folder(tmp_path: Path, file: str) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    manifest = detection_run(folder)
+    shutil.copy(folder / "0001_a.parquet", tmp_path / "outside.parquet")
+    manifest["images"][0]["file"] = file
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    project: Any = SimpleNamespace(settings=Settings())
+    with pytest.raises(DamagedFileError, match="not one of its own folder"):
+        load_proposals(project, folder)
 
 
 def test_golden_files_are_read(tmp_path: Path) -> None:
