@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hostile import DEEP, MANY, a_record, changed_json, damaged, few, outcome
+from hostile import DEEP, MANY, NAMES, a_record, changed_json, damaged, few, outcome
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -455,3 +455,20 @@ def test_golden_files_are_read(tmp_path: Path) -> None:
     (tmp_path / "history.jsonl").write_text("".join(json.dumps(e) + "\n" for e in EVENTS))
     read_history(tmp_path / "history.jsonl")
     assert NativeStore.open(GOLDEN).read(1).objects
+
+
+def test_names_are_values_and_no_part_of_a_statement(tmp_path: Path) -> None:
+    patients = dict.fromkeys([name for name in NAMES if "\ud800" not in name], "train")
+    history = History(tmp_path / "history.jsonl")
+    history.append("split", patients=patients)
+    with Ledger.in_memory(history) as ledger:
+        assert ledger.parts() == patients
+        assert all(ledger.steps(name) == [] for name in NAMES if name and "\ud800" not in name)
+
+
+def test_half_a_surrogate_pair_does_not_spoil_the_history(tmp_path: Path) -> None:
+    """A class of QuPath may be called so; UTF-8 has no bytes for it."""
+    history = History(tmp_path / "history.jsonl")
+    history.append("split", patients={"lone \ud800": "train"})
+    with Ledger.in_memory(history) as ledger:
+        assert ledger.parts() == {"lone ?": "train"}
