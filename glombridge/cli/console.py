@@ -26,6 +26,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from ..filenames import shown_text
 from ..progress import SILENT, Reporter, Task
 from .plain_text import harmless
 
@@ -70,7 +71,7 @@ class _Bar:
         if note is None:
             self._progress.update(self._task_id, advance=steps)
         else:
-            self._progress.update(self._task_id, advance=steps, note=escape(harmless(note)))
+            self._progress.update(self._task_id, advance=steps, note=escape(shown_text(note)))
 
 
 class _Lines:
@@ -98,8 +99,7 @@ class _Lines:
 
     def _tell(self, text: str) -> None:
         self._told = time.monotonic()
-        text = harmless(f"{self._description}: {text}")
-        ERR.print(text, markup=False, soft_wrap=True)
+        ERR.print(shown_text(f"{self._description}: {text}"), markup=False, soft_wrap=True)
 
 
 def reporter(*, quiet: bool) -> Reporter:
@@ -116,21 +116,21 @@ def print_json(document: Any) -> None:
 
 def table(title: str, columns: list[str], rows: list[list[Any]]) -> None:
     """A table on standard output; columns after the first are numbers, set right."""
-    # As Text, which no name can break out of: rich reads [tags] in plain strings.
-    heading = Text(harmless(title), style="bold")
-    made = Table(title=heading, title_justify="left", box=box.SIMPLE_HEAD)
+    made = Table(
+        title=Text(shown_text(title)), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD
+    )
     for k, column in enumerate(columns):
         made.add_column(
-            Text(harmless(column)), justify="left" if k == 0 else "right", overflow="fold"
+            Text(shown_text(column)), justify="left" if k == 0 else "right", overflow="fold"
         )
     for row in rows:
-        made.add_row(*(Text("-" if v is None else harmless(str(v))) for v in row))
+        made.add_row(*("-" if v is None else Text(shown_text(str(v))) for v in row))
     OUT.print(made)
 
 
 def line(text: str) -> None:
     """One line on standard output."""
-    OUT.print(harmless(text), markup=False, soft_wrap=True)
+    OUT.print(shown_text(text), markup=False, soft_wrap=True)
 
 
 def key_to_codes(file: Path) -> None:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..errors import InputError, ProtectedError
+from ..filenames import require_inside
 from ..objects import Color, PathClass, SlideObject
 from .classes_file import add_classes, read_classes
 from .decoding import decode_and_forget
@@ -91,7 +92,9 @@ class NativeStore:
     @property
     def classes_file(self) -> Path:
         """``classifiers/classes.json``, there or not."""
-        return self.folder / "classifiers" / "classes.json"
+        file = self.folder / "classifiers" / "classes.json"
+        require_inside(file, self.folder)
+        return file
 
     def _project(self) -> ProjectFile:
         """The project file for reading; to change it, open it anew."""

@@ -25,6 +25,8 @@ _FINGERPRINT_BYTES = 1 << 20
 _LEVEL_SLACK = 1.01  # a level that is 1 % too coarse is still the right one: metadata is that exact
 _LEVEL_SKEW = 0.01  # a level stretched by more shows every place elsewhere than it is
 _WHITE = 255
+_MOST_BLOCK_PX = 1 << 28
+"""1 GiB decoded. OpenSlide 4.0 ends the process where it cannot have the memory for a block."""
 
 
 class Window(NamedTuple):
@@ -77,6 +79,11 @@ class Slide:
         self._downsamples = tuple(self._slide.level_downsamples)
         self._broken_levels = _broken_levels(self._dimensions)
         self._blocks: JpegBlocks | None = None
+        try:
+            self._check_blocks()
+        except InputError:
+            self.close()
+            raise
         self._has_looked_for_blocks = not direct
         self._looking = threading.Lock()
         self.frame = (
@@ -135,6 +142,18 @@ class Slide:
             for side in sides
         )
         return max(1, width), max(1, height)
+
+    def _check_blocks(self) -> None:
+        for level in range(len(self._dimensions)):
+            sides = (f"openslide.level[{level}].tile-{side}" for side in ("width", "height"))
+            width, height = (int(self._properties.get(side, 256)) for side in sides)
+            if width * height > _MOST_BLOCK_PX:
+                msg = (
+                    f"slide {self.path.name!r} says that level {level} is compressed in blocks of "
+                    f"{width} x {height} px, which no memory holds ({self.path}). It is damaged or was "
+                    "made to do harm; if it is neither, convert it to a tiled pyramid."
+                )
+                raise InputError(msg)
 
     def level_for(self, mpp: float | None) -> int:
         """The coarsest pyramid level that is not coarser than ``mpp`` µm per px.

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import DamagedFileError
+from ..documents import expecting, parse_json
 from ..evaluation.calibration import Calibration
 from ..ledger.manifest import write_json
 
@@ -45,8 +44,8 @@ def stored_point(weights: Path) -> StoredPoint | None:
     path = weights.parent.parent / FILE
     if not path.is_file():
         return None
-    try:
-        told = json.loads(path.read_text(encoding="utf-8"))
+    with expecting(path, "an operating point", "Run 'glombridge evaluate' again."):
+        told = parse_json(path.read_text(encoding="utf-8"))
         # Of evaluations from before there was one, nothing is known.
         calibration = told.get("calibration")
         return StoredPoint(
@@ -54,6 +53,3 @@ def stored_point(weights: Path) -> StoredPoint | None:
             str(told["target"]),
             None if calibration is None else Calibration.from_dict(calibration),
         )
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        msg = f"{path} is not what an evaluation wrote: {error!r}. Run 'glombridge evaluate' again."
-        raise DamagedFileError(msg) from error

@@ -16,6 +16,7 @@ import openslide
 import shapely
 
 from .. import __version__
+from ..filenames import shown_text
 from ..geojson_codec import dump_geojson
 from .grid import TileSpec
 from .jobs import DatasetSettings, SlideJob
@@ -113,8 +114,9 @@ def slide_key(
 
 def data_yaml_text(class_map: ClassMap) -> str:
     """Text of ``data.yaml``. Without ``path``, ultralytics looks beside the file itself."""
-    # A JSON string is a YAML string whatever it holds.
-    names = [f"  {i}: {json.dumps(n, ensure_ascii=False)}" for i, n in enumerate(class_map.names)]
+    # A JSON string is a YAML string, once what YAML does not take as it is has been spelt out.
+    quoted = (shown_text(json.dumps(n, ensure_ascii=False)) for n in class_map.names)
+    names = [f"  {i}: {name}" for i, name in enumerate(quoted)]
     parts = [f"{part}: images/{part}" for part in PARTS]
     return "\n".join([*parts, "names:", *names]) + "\n"
 

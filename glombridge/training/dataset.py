@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import json
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..documents import expecting, parse_json
 from ..errors import DamagedFileError, InputError
 from ..ledger.manifest import sha256_of
 from ..tiles.labels import ClassMap, Task
@@ -77,6 +78,11 @@ def open_dataset(folder: Path, *, validate: bool) -> Dataset:
         InputError: it is no finished dataset, was changed since it was written, has labels that
             cannot be, no training tile, a class without examples, or nothing to validate on.
     """
+    with expecting(folder / "manifest.json", "the manifest of a dataset", _AGAIN):
+        return _opened(folder, validate=validate)
+
+
+def _opened(folder: Path, *, validate: bool) -> Dataset:
     manifest = _read_manifest(folder)
     names = list(manifest["class_names"])
     if not manifest["tiles"]["train"]:
@@ -140,7 +146,7 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
             raise InputError(msg)
     path = folder / "manifest.json"
     try:
-        manifest: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        manifest: dict[str, Any] = parse_json(path.read_text("utf-8"))
         is_ours = manifest["format"] == FORMAT
     except (KeyError, TypeError, ValueError) as error:
         msg = f"{path} is not the manifest of a dataset: {error!r}. {_AGAIN}"
@@ -181,7 +187,7 @@ def _check_part(folder: Path, part: str, manifest: Mapping[str, Any], digest: An
             raise DamagedFileError(msg)
         digest.update(f"{part}/{tile.name} {size}\n".encode())
         if tile.stem in with_labels:
-            text = (texts / f"{tile.stem}.txt").read_text("utf-8")
+            text = _text(texts / f"{tile.stem}.txt")
             digest.update(text.encode())
             counts.update(_class_indices(texts / f"{tile.stem}.txt", text, manifest))
     return counts
@@ -192,6 +198,14 @@ _LABELS: dict[Task, tuple[str, Callable[[int], bool]]] = {
     "segment": ("class x y x y x y ...", lambda n: n >= 6 and n % 2 == 0),
 }
 """What a line of a label file is, by task, and how many numbers may follow the class."""
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text("utf-8")
+    except UnicodeDecodeError as error:
+        msg = f"{path} is no text of labels: {error}. {_AGAIN}"
+        raise InputError(msg) from error
 
 
 def _class_indices(path: Path, text: str, manifest: Mapping[str, Any]) -> list[int]:
@@ -213,9 +227,9 @@ def _class_indices(path: Path, text: str, manifest: Mapping[str, Any]) -> list[i
         if wrong:
             msg = f"{path}, line {number}: {wrong[0]} lies outside 0 to 1, the tile. {_AGAIN}"
             raise InputError(msg)
-        if not index.isdigit() or int(index) >= len(names):
+        if not re.fullmatch("[0-9]{1,9}", index) or int(index) >= len(names):
             msg = (
-                f"{path}, line {number}: there is no class {index}; the dataset has "
+                f"{path}, line {number}: there is no class {index[:80]}; the dataset has "
                 f"{len(names)} ({', '.join(names)}), counted from 0. {_AGAIN}"
             )
             raise InputError(msg)

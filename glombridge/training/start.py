@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..documents import expecting, parse_json
 from ..errors import InputError, MissingComponentError
 from ..tiles.labels import Task
 from .options import TrainOptions
@@ -198,13 +198,15 @@ def _check_run(weights: Path, class_names: list[str], task: Task) -> None:
             f"{weights} lies in no training run. To start from any weights, give --model {weights}."
         )
         raise InputError(msg)
-    document = json.loads(manifest.read_text("utf-8"))
-    theirs, learnt = document["classes"], document.get("task", "detect")
+    with expecting(manifest, "the manifest of a training run", "Train again."):
+        document = parse_json(manifest.read_text("utf-8"))
+        theirs = [str(name) for name in document["classes"]]
+        learnt = str(document.get("task", "detect"))
     if learnt != task:
         finds = {"detect": "boxes", "segment": "outlines"}
         msg = (
-            f"run {weights.parent.parent.name} finds {finds[learnt]}, and the dataset is for "
-            f"{finds[task]}. Train anew with --model."
+            f"run {weights.parent.parent.name} finds {finds.get(learnt, learnt)}, and the dataset is "
+            f"for {finds[task]}. Train anew with --model."
         )
         raise InputError(msg)
     if theirs != class_names:
