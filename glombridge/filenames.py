@@ -1,12 +1,58 @@
-"""File names made of image names."""
+"""Names that came from anywhere: as file names, in tables, on a terminal, and read as paths."""
 
 from __future__ import annotations
 
+import os
 import re
 import unicodedata
+from pathlib import Path
 
+from .errors import ProtectedError
+
+_NOT_SHOWN = re.compile(
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+)
 MAX_LENGTH = 80
 _WINDOWS_DEVICES = re.compile(r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\.|$)")
+
+
+def is_plain_name(name: str) -> bool:
+    """Whether a name that was read from a file names an entry of one folder, on every platform."""
+    return name not in ("", ".", "..") and not re.search(r"[/\\:\x00-\x1f]", name)
+
+
+def cell_text(text: str) -> str:
+    """A text as a cell of a table that people open.
+
+    A spreadsheet takes text that begins like a formula for one, and names come from anywhere.
+    """
+    return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
+
+
+def shown_text(text: str) -> str:
+    """A text as a terminal may get it: escape sequences and marks that turn it around are spelt out.
+
+    Line breaks and tabs stay. So do joiners, which emoji and several scripts need.
+    """
+    return _NOT_SHOWN.sub(lambda m: f"\\u{ord(m[0]):04x}", text)
+
+
+def require_inside(path: Path, folder: Path) -> None:
+    """Refuse a path that a symbolic link leads out of the folder it belongs into.
+
+    The folder itself may be reached by a link. Nothing needs to be there yet.
+
+    Raises:
+        ProtectedError: it would be somewhere else.
+    """
+    # realpath, unlike Path.resolve in 3.10 to 3.12, also follows a link that leads in a circle.
+    there, home = Path(os.path.realpath(path)), Path(os.path.realpath(folder))
+    if there != home and home not in there.parents:
+        msg = (
+            f"{path} leads out of {folder} by a link, to {there}. Nothing is read or written there: "
+            "put the files themselves into the folder."
+        )
+        raise ProtectedError(msg)
 
 
 def safe_name(name: str) -> str:

@@ -14,6 +14,7 @@ from uuid import UUID
 
 import numpy as np
 import shapely
+from numpy.typing import NDArray
 from shapely.geometry import (
     LineString,
     MultiPoint,
@@ -30,6 +31,16 @@ CLASS_SEPARATOR = ": "
 
 ELLIPSE_SEGMENTS = 64
 """Vertices of the polygon that stands for an ellipse; a multiple of 4, so its bounds are exact."""
+
+
+FARTHEST_PX = 2.0**31
+"""Of a coordinate from 0: a side of an image is a Java int. Beyond it, areas overflow."""
+
+MOST_CROSSINGS = 1000
+"""Of an outline with itself that are still repaired. A hand makes a few; GEOS 3.13 takes minutes for
+a star of a hundred corners, whose edges cross five thousand times."""
+
+_PAIRS_AT_ONCE = 5_000_000
 
 
 class ObjectKind(str, Enum):
@@ -147,10 +158,13 @@ class Outline:
         """Choose the kind QuPath itself would choose for this geometry.
 
         Raises:
-            InputError: an empty geometry, or coordinates that are not finite.
+            InputError: an empty geometry, or coordinates that are not finite or no pixel can have.
         """
-        if geometry.is_empty or not np.isfinite(shapely.get_coordinates(geometry)).all():
-            msg = f"an outline must have finite coordinates and must not be empty, got {geometry.wkt[:120]}"
+        if geometry.is_empty or not is_in_reach(shapely.get_coordinates(geometry)):
+            msg = (
+                "an outline must not be empty and must have finite coordinates of at most 2^31 px, got "
+                f"{geometry.wkt[:120]}"
+            )
             raise InputError(msg)
         if isinstance(geometry, Polygon):
             if geometry.interiors:
@@ -229,6 +243,45 @@ class SlideObject:
     parent: UUID | None = None
     missing: bool = False
     id_is_stored: bool = True
+
+
+def is_in_reach(xy: NDArray[np.float64]) -> bool:
+    """Whether all coordinates are numbers that a place in an image can have."""
+    # Also refuses what is no number.
+    return bool((np.abs(xy) <= FARTHEST_PX).all())
+
+
+def sound_area(geometry: BaseGeometry) -> BaseGeometry:
+    """A valid geometry of the same extent, as :func:`shapely.make_valid` makes it.
+
+    Raises:
+        InputError: it crosses itself more than :data:`MOST_CROSSINGS` times.
+    """
+    if geometry.is_valid:
+        return geometry
+    if _is_tangled(geometry):
+        x0, y0, x1, y1 = geometry.bounds
+        msg = (
+            f"the outline from ({x0:g}, {y0:g}) to ({x1:g}, {y1:g}) px crosses itself more than "
+            f"{MOST_CROSSINGS} times. Draw it anew, or delete it."
+        )
+        raise InputError(msg)
+    return shapely.make_valid(geometry)
+
+
+def _is_tangled(geometry: BaseGeometry) -> bool:
+    rings = [shapely.get_coordinates(r) for r in shapely.get_rings(shapely.get_parts(geometry))]
+    lines = [np.stack([xy[:-1], xy[1:]], axis=1) for xy in rings]
+    if not lines:
+        return False
+    edges = np.asarray(shapely.linestrings(np.concatenate(lines)), object)
+    tree = shapely.STRtree(list(edges))
+    step, found = max(1, _PAIRS_AT_ONCE // len(edges)), 0
+    for start in range(0, len(edges), step):
+        found += tree.query(edges[start : start + step], predicate="crosses").shape[1]
+        if found > 2 * MOST_CROSSINGS:  # each is found from both sides
+            return True
+    return False
 
 
 def _is_axis_aligned_rectangle(polygon: Polygon) -> bool:

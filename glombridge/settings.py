@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-import sys
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -12,21 +11,20 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 
+from .documents import parse_toml
 from .errors import InputError, UsageError
 from .objects import CLASS_SEPARATOR, Color, PathClass
 from .provenance import ERROR_CLASSES, PROPOSED
 from .schemes import SHIPPED, Scheme, load_scheme, shipped_scheme
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 DEFAULT_CLASS = "Glomerulus"
 
 
 PatientSource = Literal["metadata", "name", "csv", "image"]
 OverlapUnit = Literal["auto", "share", "px", "um"]
+
+
+_LONGEST_OVERLAP = 30
 
 
 def parse_overlap(value: float | str) -> tuple[OverlapUnit, float]:
@@ -46,7 +44,7 @@ def parse_overlap(value: float | str) -> tuple[OverlapUnit, float]:
     number = math.nan
     if isinstance(value, int | float):
         number = float(value)
-    elif match is not None:
+    elif match is not None and len(text) <= _LONGEST_OVERLAP:
         number = float(Fraction(match[1]))
         unit = "px" if match[2] == "px" else "um" if match[2] == "um" else "share"
     is_px = unit == "px" and number == int(number)
@@ -61,7 +59,7 @@ def parse_overlap(value: float | str) -> tuple[OverlapUnit, float]:
 
 class _Section(BaseModel):
     # A misspelt key must be an error: a setting that is silently ignored trains the wrong model.
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class ProjectSettings(_Section):
@@ -100,13 +98,13 @@ class TileSettings(_Section):
     task: Literal["detect", "segment"] = "detect"
     width_px: int = Field(default=1024, ge=32, le=16384)
     height_px: int = Field(default=1024, ge=32, le=16384)
-    width_um: float | None = Field(default=None, gt=0)
-    height_um: float | None = Field(default=None, gt=0)
+    width_um: float | None = Field(default=None, gt=0, le=1e6)
+    height_um: float | None = Field(default=None, gt=0, le=1e6)
     mpp: float | None = Field(default=1.0, gt=0, le=100)
     overlap: float | str = 1 / 3
     keep_visible: float = Field(default=0.5, gt=0, le=1)
     drop_visible: float = Field(default=0.1, ge=0, lt=1)
-    background_ratio: float = Field(default=0.5, ge=0)
+    background_ratio: float = Field(default=0.5, ge=0, le=1e6)
     jpeg_quality: int = Field(default=90, ge=1, le=100)
 
     @model_validator(mode="after")
@@ -263,7 +261,7 @@ class Settings(_Section):
         rejected: classes that say "this is not one".
     """
 
-    seed: int = 0
+    seed: int = Field(default=0, ge=0, lt=1 << 32)
     classes: dict[str, list[str]] = Field(
         default_factory=lambda: {DEFAULT_CLASS: [DEFAULT_CLASS]}, min_length=1
     )
@@ -412,14 +410,16 @@ def load_settings(path: Path) -> Settings:
     except FileNotFoundError:
         msg = f"no settings at {path}. Run 'glombridge init {path.parent.parent}' first."
         raise InputError(msg) from None
-    except UnicodeDecodeError as error:
-        msg = f"{path} is not UTF-8 text: {error}"
+    except (OSError, UnicodeDecodeError) as error:
+        msg = f"{path} cannot be read as UTF-8 text: {error}"
         raise InputError(msg) from error
     try:
-        settings = Settings.model_validate(tomllib.loads(text))
-    except tomllib.TOMLDecodeError as error:
+        document = parse_toml(text)
+    except ValueError as error:
         msg = f"{path} is not valid TOML: {error}"
         raise InputError(msg) from error
+    try:
+        settings = Settings.model_validate(document)
     except ValidationError as error:
         lines = [
             f"  {'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']} (got {e['input']!r})"

@@ -11,6 +11,7 @@ from typing import Any
 
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     Progress,
@@ -22,7 +23,9 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Table
+from rich.text import Text
 
+from ..filenames import shown_text
 from ..progress import SILENT, Reporter, Task
 
 LOG_EVERY_SECONDS = 15.0
@@ -66,7 +69,7 @@ class _Bar:
         if note is None:
             self._progress.update(self._task_id, advance=steps)
         else:
-            self._progress.update(self._task_id, advance=steps, note=note.replace("[", r"\["))
+            self._progress.update(self._task_id, advance=steps, note=escape(shown_text(note)))
 
 
 class _Lines:
@@ -94,7 +97,7 @@ class _Lines:
 
     def _tell(self, text: str) -> None:
         self._told = time.monotonic()
-        ERR.print(f"{self._description}: {text}", markup=False, soft_wrap=True)
+        ERR.print(shown_text(f"{self._description}: {text}"), markup=False, soft_wrap=True)
 
 
 def reporter(*, quiet: bool) -> Reporter:
@@ -110,14 +113,18 @@ def print_json(document: Any) -> None:
 
 def table(title: str, columns: list[str], rows: list[list[Any]]) -> None:
     """A table on standard output; columns after the first are numbers, set right."""
-    made = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+    made = Table(
+        title=Text(shown_text(title)), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD
+    )
     for k, column in enumerate(columns):
-        made.add_column(column, justify="left" if k == 0 else "right", overflow="fold")
+        made.add_column(
+            Text(shown_text(column)), justify="left" if k == 0 else "right", overflow="fold"
+        )
     for row in rows:
-        made.add_row(*("-" if v is None else str(v).replace("[", r"\[") for v in row))
+        made.add_row(*("-" if v is None else Text(shown_text(str(v))) for v in row))
     OUT.print(made)
 
 
 def line(text: str) -> None:
     """One line on standard output."""
-    OUT.print(text, markup=False, soft_wrap=True)
+    OUT.print(shown_text(text), markup=False, soft_wrap=True)

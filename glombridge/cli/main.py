@@ -16,6 +16,7 @@ import click
 from .. import __version__
 from ..components import explain_import_error
 from ..errors import ExitCode, GlombridgeError
+from ..filenames import shown_text
 
 PROJECT = click.Path(path_type=Path)
 
@@ -125,7 +126,7 @@ def main(arguments: list[str] | None = None) -> int:
         error.show(sys.stderr)
         return ExitCode.USAGE
     except GlombridgeError as error:
-        click.echo(f"glombridge: {error}", err=True)
+        click.echo(f"glombridge: {shown_text(str(error))}", err=True)
         return int(error.exit_code)
     except BrokenPipeError:
         return ExitCode.DONE
@@ -138,7 +139,8 @@ def main(arguments: list[str] | None = None) -> int:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EPERM):
             where = f" ({error.filename})" if error.filename else ""
-            click.echo(f"glombridge: the machine refused: {error.strerror}{where}", err=True)
+            told = shown_text(f"{error.strerror}{where}")
+            click.echo(f"glombridge: the machine refused: {told}", err=True)
             return ExitCode.MACHINE
         raise
     return ExitCode.DONE

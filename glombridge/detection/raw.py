@@ -12,12 +12,14 @@ import numpy as np
 import shapely
 from shapely.geometry.base import BaseGeometry
 
-from ..errors import DamagedFileError
+from ..documents import parse_json
+from ..errors import DamagedFileError, GlombridgeError
 from ..qupath.saving import atomic_write
 from .boxes import Boxes, Floats
 from .stitch import DEFAULT_METHOD, stitch
 
 _FORMAT = 1
+_MOST_BOXES = 20_000_000  # a compressed file of 2 kB can hold billions of rows that are alike
 _KEY = "glombridge"
 _SIDES = ("left", "top", "right", "bottom")
 
@@ -122,9 +124,13 @@ class SlideDetections:
         import polars as pl
 
         try:
-            about = json.loads(pl.read_parquet_metadata(path)[_KEY])
+            about = parse_json(pl.read_parquet_metadata(path)[_KEY])
             if about["format"] != _FORMAT:
                 msg = f"format {about['format']} is not known"
+                raise ValueError(msg)
+            rows = pl.scan_parquet(path).select(pl.len()).collect().item()
+            if rows > _MOST_BOXES:
+                msg = f"{rows} boxes are more than a slide has"
                 raise ValueError(msg)
             table = pl.read_parquet(path)
             scanned = _unpacked(about["scanned"])
@@ -148,7 +154,12 @@ class SlideDetections:
                 _unpacked(about["unreadable"]),
                 None if about["region"] is None else shapely.from_wkt(about["region"]),
             )
-        except (OSError, ValueError, KeyError, TypeError, pl.exceptions.PolarsError) as error:
+        except GlombridgeError:
+            raise
+        except (
+            *(OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError),
+            *(shapely.errors.ShapelyError, pl.exceptions.PolarsError, pl.exceptions.PanicException),
+        ) as error:
             msg = f"{path} does not hold the boxes of a slide: {error}. Run 'glombridge detect' again."
             raise DamagedFileError(msg) from error
 

@@ -47,6 +47,8 @@ _BAD_GEOMETRY = (
     *(ShapelyError, RecursionError),
 )
 
+_NO_PLANE = Plane(c=-2)
+
 _FEATURE_MEMBERS = frozenset(["type", "id", "geometry", "nucleusGeometry", "properties", "bbox"])
 _PROPERTIES = frozenset(
     [
@@ -192,10 +194,13 @@ class FeatureReader:
         if raw is None:
             return Plane()
         try:
-            return Plane(int(raw.get("c", -1)), int(raw.get("z", 0)), int(raw.get("t", 0)))
-        except (AttributeError, TypeError, ValueError):
+            plane = Plane(int(raw.get("c", -1)), int(raw.get("z", 0)), int(raw.get("t", 0)))
+        except (AttributeError, TypeError, ValueError, OverflowError):
+            plane = _NO_PLANE
+        if not all(-1 <= number < 1 << 31 for number in plane):
             self._tell(where, "plane", raw, "first plane taken")
             return Plane()
+        return plane
 
     def _nucleus(
         self, members: dict[str, Any], extras: dict[str, Any], where: str

@@ -25,11 +25,12 @@ from ..objects import (
     PathClass,
     SlideObject,
     check_class_level,
+    sound_area,
 )
 from .features import KINDS, FeatureReader
 from .names import DEFAULT_CLASS_COLOR, ROOTS, UUID_TEXT
 from .raw_shapes import close_rings
-from .reading import raw_features
+from .reading import not_too_deep, raw_features
 
 EDGE_SLACK_PX = 0.5
 """How far over the slide's edge an outline may reach: a brush stroke at the edge does."""
@@ -123,11 +124,12 @@ def lint_objects(
     unknown: Counter[str] = Counter()
     items = list(raw_features(text_or_path, unknown))
     check = _Check(size_px, unknown, cache(lambda: _colors_in(items)))
-    for number, item in enumerate(items, 1):
-        if isinstance(item, dict):
-            check.feature(item, f"feature {number}", None)
-        else:
-            check.tell(f"feature {number}", Fault.NOT_AN_OBJECT, item, "left out")
+    with not_too_deep(text_or_path):
+        for number, item in enumerate(items, 1):
+            if isinstance(item, dict):
+                check.feature(item, f"feature {number}", None)
+            else:
+                check.tell(f"feature {number}", Fault.NOT_AN_OBJECT, item, "left out")
     lost = [f"{what} ({count} times)" for what, count in sorted(unknown.items())]
     return Linted(check.kept(), tuple(check.findings), tuple(lost))
 
@@ -312,7 +314,11 @@ class _Check:
         shape = outline.geometry
         if not outline.is_area or shape.is_valid:
             return outline
-        made = _areas_of(shapely.make_valid(shape))
+        try:
+            made = _areas_of(sound_area(shape))
+        except InputError as error:
+            self.tell(where, Fault.INVALID, str(error), "left out")
+            return None
         if made is None:
             self.tell(where, Fault.EMPTY, "outline encloses no area", "left out")
             return None

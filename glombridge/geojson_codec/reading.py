@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
+import os
 import zlib
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +19,10 @@ from ..objects import SlideObject
 from .features import FeatureReader
 
 _GZIP_MAGIC = b"\x1f\x8b"
+_ALWAYS_UNPACKED_BYTES = 64 * 1024 * 1024
+_MOST_TIMES = 100
+"""Exports shrink to a tenth or twentieth; gzip itself can do a thousandth."""
+
 _GEOMETRY_TYPES = frozenset(
     [
         "Point",
@@ -56,16 +63,34 @@ def load_objects(text_or_path: str | bytes | Path) -> LoadedObjects:
     unknown: Counter[str] = Counter()
     reader = FeatureReader(problems, unknown)
     objects: list[SlideObject] = []
-    for number, item in enumerate(raw_features(text_or_path, unknown), 1):
-        where = f"feature {number}"
-        if isinstance(item, dict):
-            objects += reader.read(item, where)
-        else:
-            problems.append(f"{where}: {item}; left out")
+    with not_too_deep(text_or_path):
+        for number, item in enumerate(raw_features(text_or_path, unknown), 1):
+            where = f"feature {number}"
+            if isinstance(item, dict):
+                objects += reader.read(item, where)
+            else:
+                problems.append(f"{where}: {item}; left out")
     problems += [
         f"{what} ({count} times): not known; left out" for what, count in sorted(unknown.items())
     ]
     return LoadedObjects(tuple(objects), tuple(problems))
+
+
+@contextmanager
+def not_too_deep(text_or_path: str | bytes | Path) -> Iterator[None]:
+    """Around a walk through a file's objects.
+
+    Raises:
+        DamagedFileError: they are nested deeper than this Python can follow.
+    """
+    try:
+        yield
+    except RecursionError as error:
+        msg = (
+            f"{_source_of(text_or_path)} has objects or shapes nested too deeply. QuPath nests a few "
+            "levels; export it again."
+        )
+        raise DamagedFileError(msg) from error
 
 
 def raw_features(
@@ -101,27 +126,49 @@ def raw_features(
 
 
 def _content(text_or_path: str | bytes | Path) -> tuple[str, bytes]:
+    source = _source_of(text_or_path)
     if isinstance(text_or_path, bytes):
-        return "the GeoJSON", text_or_path
-    if isinstance(text_or_path, str) and text_or_path.lstrip("\ufeff \t\r\n")[:1] in ("{", "["):
-        return "the GeoJSON", text_or_path.encode("utf-8", "surrogatepass")
+        return source, text_or_path
+    if isinstance(text_or_path, str) and _is_content(text_or_path):
+        return source, text_or_path.encode("utf-8", "surrogatepass")
     path = Path(text_or_path)
     try:
-        return repr(path.name), path.read_bytes()
+        return source, path.read_bytes()
     except OSError as error:
         msg = f"GeoJSON file {path.name!r} cannot be read: {error.strerror or error} ({path})"
         raise InputError(msg) from error
 
 
+def _source_of(text_or_path: str | bytes | Path) -> str:
+    is_content = isinstance(text_or_path, bytes) or (
+        isinstance(text_or_path, str) and _is_content(text_or_path)
+    )
+    return "the GeoJSON" if is_content else repr(Path(os.fsdecode(text_or_path)).name)
+
+
+def _is_content(text: str) -> bool:
+    return text.lstrip("\ufeff \t\r\n")[:1] in ("{", "[")
+
+
 def _parse(source: str, data: bytes) -> Any:  # any JSON
     try:
         if data.startswith(_GZIP_MAGIC):
-            data = gzip.decompress(data)
+            data = _unpacked(data)
         text = data.decode("utf-8-sig", "surrogatepass")
         return json.loads(text, object_pairs_hook=_merged)
     except (OSError, EOFError, zlib.error, UnicodeDecodeError, ValueError, RecursionError) as error:
         msg = f"{source} is damaged or no JSON: {error or type(error).__name__}. Export it again."
         raise DamagedFileError(msg) from error
+
+
+def _unpacked(data: bytes) -> bytes:
+    most = max(_ALWAYS_UNPACKED_BYTES, _MOST_TIMES * len(data))
+    with gzip.open(io.BytesIO(data)) as file:
+        text = file.read(most + 1)
+    if len(text) > most:
+        msg = f"its {len(data)} bytes unpack to more than {most}, which no export does"
+        raise ValueError(msg)
+    return text
 
 
 def _merged(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -157,10 +157,7 @@ def _geometry(outline: Outline) -> Any:  # a geojson geometry class, chosen by t
     geometry = getattr(geojson, name)()
     # Set by hand: the constructors of geojson round coordinates.
     if name == "GeometryCollection":
-        geometry["geometries"] = [
-            {"type": part["type"], "coordinates": _plain(part["coordinates"])}
-            for part in raw["geometries"]
-        ]
+        geometry["geometries"] = [_part(part) for part in raw["geometries"]]
     else:
         geometry["coordinates"] = _plain(raw["coordinates"])
     if outline.plane != Plane():
@@ -168,6 +165,12 @@ def _geometry(outline: Outline) -> Any:  # a geojson geometry class, chosen by t
     if outline.kind is OutlineKind.ELLIPSE:
         geometry["isEllipse"] = True
     return geometry
+
+
+def _part(raw: dict[str, Any]) -> dict[str, Any]:
+    if "geometries" in raw:
+        return {"type": raw["type"], "geometries": [_part(part) for part in raw["geometries"]]}
+    return {"type": raw["type"], "coordinates": _plain(raw["coordinates"])}
 
 
 def _plain(coordinates: Any) -> Any:  # nested to any depth

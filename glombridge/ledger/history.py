@@ -10,6 +10,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from ..documents import parse_json
 from ..errors import DamagedFileError, MachineError, ProtectedError
 
 FORMAT_VERSION = 2
@@ -36,6 +37,8 @@ class History:
         """
         record = {"v": FORMAT_VERSION, "at": utc_now(), "event": event, **values}
         line = json.dumps(record, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        # Half of a surrogate pair, which a class name of QuPath may hold, has no UTF-8.
+        data = line.encode("utf-8", "replace")
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self.path.open("ab+") as file:
@@ -45,7 +48,7 @@ class History:
                     file.seek(0, os.SEEK_END)
                     if torn:
                         file.write(b"\n")
-                file.write(line.encode() + b"\n")
+                file.write(data + b"\n")
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
@@ -85,9 +88,9 @@ class History:
 
     def _parsed(self, line: bytes, offset: int) -> dict[str, Any] | None:
         try:
-            record: dict[str, Any] = json.loads(line)
-            _ = record["event"]
-        except (ValueError, KeyError, TypeError) as error:
+            record: dict[str, Any] = parse_json(line)
+            version, _ = int(record.get("v", 0)), record["event"]
+        except (ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:
             # An interrupted append leaves the beginning of a record: pass over it.
             # Anything else is not ours and must not be guessed at.
             if line.startswith(b'{"v":') or not line.strip() or b'{"v":'.startswith(line.rstrip()):
@@ -97,11 +100,11 @@ class History:
                 "Restore the file from a backup, or remove that line."
             )
             raise DamagedFileError(msg) from error
-        if int(record.get("v", 0)) > FORMAT_VERSION:
+        if version > FORMAT_VERSION:
             # Read half understood, it could bring back what a human has rejected.
             msg = (
                 f"{self.path} {self._line_at(offset)} was written by a newer glombridge (format "
-                f"{record['v']}, this one knows {FORMAT_VERSION}). Update glombridge."
+                f"{version}, this one knows {FORMAT_VERSION}). Update glombridge."
             )
             raise ProtectedError(msg)
         return record

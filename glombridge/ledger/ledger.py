@@ -19,6 +19,7 @@ from types import TracebackType
 from typing import Any
 from uuid import UUID
 
+from ..errors import DamagedFileError
 from .history import History
 from .pushed import Drawing, Judgement, PushedObject, Version, version_of
 from .schema import IN_FORCE, SCHEMA_VERSION, UNDONE, apply_event, create
@@ -218,12 +219,26 @@ class Ledger:
                 self._empty()
                 offset = 0
             for read_to, event in self._history.events_from(offset):
-                apply_event(self._db, event)
+                self._take_in(event, read_to)
                 offset = read_to
             self._db.executemany(
                 "INSERT OR REPLACE INTO meta VALUES (?, ?)",
                 [("offset", str(offset)), ("tail", self._tail(offset))],
             )
+
+    def _take_in(self, event: Mapping[str, Any], end: int) -> None:
+        try:
+            apply_event(self._db, event)
+        except (
+            *(LookupError, TypeError, AttributeError, ValueError, OverflowError),
+            *(sqlite3.InterfaceError, sqlite3.DataError, sqlite3.ProgrammingError),
+            sqlite3.IntegrityError,
+        ) as error:
+            msg = (
+                f"{self._history.path}, the event {str(event['event'])[:40]!r} that ends at byte {end}, "
+                f"is not as glombridge writes it: {error!r}. Restore the file from a backup."
+            )
+            raise DamagedFileError(msg) from error
 
     def _is_current(self) -> bool:
         version = self._db.execute("PRAGMA user_version").fetchone()[0]

@@ -14,6 +14,7 @@ from typing import Any
 import psutil
 from filelock import FileLock, Timeout
 
+from ..documents import parse_json
 from ..errors import MachineError, ProtectedError
 from .history import utc_now
 
@@ -142,7 +143,7 @@ def lock_holder(path: Path) -> LockHolder | None:
 
 def _owner(path: Path) -> dict[str, Any] | None:
     try:
-        owner = json.loads(path.read_text(encoding="utf-8"))
+        owner = parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
     return owner if isinstance(owner, dict) else None

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError, MachineError, UsageError
+from ..filenames import require_inside
 from ..qupath.locations import SlideMap
 from ..qupath.saving import atomic_write
 from ..settings import Settings, load_settings, render_settings
@@ -34,8 +35,14 @@ class Workspace:
 
     @property
     def folder(self) -> Path:
-        """The folder itself."""
-        return self.project_folder / FOLDER_NAME
+        """The folder itself.
+
+        Raises:
+            ProtectedError: a link leads it out of the project.
+        """
+        folder = self.project_folder / FOLDER_NAME
+        require_inside(folder, self.project_folder)
+        return folder
 
     @property
     def settings_file(self) -> Path:

@@ -36,9 +36,13 @@ def loads(data: bytes) -> Any:
     """Parse a document; accepts NaN and infinities as QuPath does.
 
     Raises:
-        ValueError: not UTF-8 or not JSON.
+        ValueError: not UTF-8, not JSON, or nested deeper than this Python can follow.
     """
-    return json.loads(data.decode("utf-8-sig"), parse_float=WrittenFloat)
+    try:
+        return json.loads(data.decode("utf-8-sig"), parse_float=WrittenFloat)
+    except RecursionError:
+        msg = "it is nested too deeply"
+        raise ValueError(msg) from None
 
 
 def dumps(document: Any, *, pretty: bool = True) -> bytes:

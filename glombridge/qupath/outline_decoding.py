@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from shapely.geometry import LineString, MultiPoint, Point, Polygon
 from shapely.geometry.base import BaseGeometry
 
-from ..objects import Outline, OutlineKind, Plane
+from ..objects import FARTHEST_PX, Outline, OutlineKind, Plane, is_in_reach
 from . import descriptors as d
 from .javastream import Content, JavaArray, JavaObject
 
@@ -64,8 +64,8 @@ class OutlineBatch:
     def _add_box(self, place: int, roi: JavaObject, kind: OutlineKind) -> None:
         c, t, x, x2, y, y2, z = _BOX.unpack(_raw(roi))
         plane = Plane(c, z, t)
-        if not np.isfinite((x, x2, y, y2)).all():
-            self._done[place] = OpaqueError("coordinates are not finite")
+        if not is_in_reach(np.array((x, x2, y, y2))):
+            self._done[place] = OpaqueError("coordinates are not finite, or beyond 2^31 px")
         elif kind is OutlineKind.LINE:
             self._done[place] = Outline(LineString([(x, y), (x2, y2)]), kind, plane)
         elif kind is OutlineKind.ELLIPSE:
@@ -94,7 +94,7 @@ class OutlineBatch:
         is_closed = counts > 1
         is_closed[is_closed] = (xy[starts[is_closed]] == xy[last[is_closed]]).all(axis=1)
         opened = counts - is_closed
-        bad_before = np.concatenate([[0], np.cumsum(~np.isfinite(xy).all(axis=1))])
+        bad_before = np.concatenate([[0], np.cumsum(~(np.abs(xy) <= FARTHEST_PX).all(axis=1))])
         is_finite = bad_before[starts + counts] == bad_before[starts]
         usable = np.flatnonzero(is_finite & (opened >= 3))
         lengths = opened[usable] + 1
@@ -112,7 +112,7 @@ class OutlineBatch:
             elif opened[i] < 3:
                 self._done[place] = OpaqueError(f"polygon with {opened[i]} points")
             else:
-                self._done[place] = OpaqueError("coordinates are not finite")
+                self._done[place] = OpaqueError("coordinates are not finite, or beyond 2^31 px")
 
 
 def box_ring(x0: float, y0: float, x1: float, y1: float) -> NDArray[np.float64]:
@@ -141,8 +141,8 @@ def _decode_other(roi: JavaObject) -> Outline:
         raise OpaqueError(msg)
     plane, x, y = _coordinates(roi)
     xy = _xy(x, y)
-    if not np.isfinite(xy).all():
-        msg = "coordinates are not finite"
+    if not is_in_reach(xy):
+        msg = "coordinates are not finite, or beyond 2^31 px"
         raise OpaqueError(msg)
     if name == d.POINTS:
         # A single point is a Point, not a MultiPoint of one, as in QuPath's own geometry.
@@ -164,8 +164,8 @@ def _decode_geometry(roi: JavaObject) -> Outline:
     except (shapely.errors.GEOSException, ValueError) as error:
         msg = f"geometry that cannot be read ({error})"
         raise OpaqueError(msg) from error
-    if not np.isfinite(shapely.get_coordinates(geometry)).all():
-        msg = "coordinates are not finite"
+    if not is_in_reach(shapely.get_coordinates(geometry)):
+        msg = "coordinates are not finite, or beyond 2^31 px"
         raise OpaqueError(msg)
     return Outline(shapely.force_2d(geometry), OutlineKind.GEOMETRY, _plane(roi))
 
@@ -175,7 +175,7 @@ def _decode_area(roi: JavaObject) -> Outline:
     x_rings, y_rings = (_arrays(part) for part in roi.parts[0][-2:])
     rings = [_open_xy(x, y) for x, y in zip(x_rings, y_rings, strict=True)]
     closed = [np.vstack([r, r[:1]]) for r in rings if len(r) >= 3]
-    if not closed or not all(np.isfinite(r).all() for r in closed):
+    if not closed or not all(is_in_reach(r) for r in closed):
         msg = "area without finite rings"
         raise OpaqueError(msg)
     edges = shapely.union_all([LineString(r) for r in closed])

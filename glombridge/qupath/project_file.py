@@ -7,6 +7,7 @@ and written with all its keys in their order.
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from typing import Any
 from uuid import uuid4
 
 from ..errors import InputError, MachineError, ProtectedError
+from ..filenames import require_inside
 from ..placement import ImageTransform
 from . import gson
 from .leftovers import remove_leftovers
@@ -27,6 +29,9 @@ DATA_FILE = "data.qpdata"
 OPENSLIDE_PROVIDER = "qupath.lib.images.servers.openslide.OpenslideServerBuilder"
 _TAGS_SINCE = (0, 6)
 _MICROMETRE = {"µm", "μm", "um"}  # micro sign and Greek mu are different characters
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+_LARGEST_UM = 1e9
+_LARGEST_ID = 2**63 - 1  # QuPath keeps a Java long
 _RGB = (("Red", -65536), ("Green", -16711936), ("Blue", -16776961))
 _UNREADABLE_VERSIONS = ("v0.2.0-m1", "v0.2.0-m2")
 
@@ -98,7 +103,7 @@ class ProjectFile:
             raise InputError(msg)
         try:
             document = gson.loads(data)
-        except (ValueError, RecursionError) as error:
+        except ValueError as error:
             msg = (
                 f"{file} is not a QuPath project: it is not JSON ({error}). QuPath keeps the "
                 f"previous one as {file.name}.backup."
@@ -124,8 +129,14 @@ class ProjectFile:
         return uri if isinstance(uri, str) else None
 
     def data_file(self, entry_id: int) -> Path:
-        """The ``data.qpdata`` of an image, there or not."""
-        return self.folder / "data" / str(entry_id) / DATA_FILE
+        """The ``data.qpdata`` of an image, there or not.
+
+        Raises:
+            ProtectedError: a link leads it out of the project.
+        """
+        file = self.folder / "data" / str(entry_id) / DATA_FILE
+        require_inside(file, self.folder)
+        return file
 
     def entries(self) -> list[ImageEntry]:
         """Every image in the project's order."""
@@ -161,16 +172,16 @@ class ProjectFile:
         description = item.get("description")
         return ImageEntry(
             id=entry_id,
-            name=str(item.get("imageName") or (uris[0] if uris else entry_id)),
+            name=_text(item.get("imageName") or (uris[0] if uris else entry_id)),
             uris=uris,
             transforms=transforms,
             width=_size(server.get("width")),
             height=_size(server.get("height")),
             mpp_x=_micrometres(server, "pixelWidth"),
             mpp_y=_micrometres(server, "pixelHeight"),
-            description=description if isinstance(description, str) else None,
-            metadata={str(k): str(v) for k, v in (item.get("metadata") or {}).items()},
-            tags=tuple(str(tag) for tag in item.get("tags") or ()),
+            description=_text(description) if isinstance(description, str) else None,
+            metadata={_text(k): _text(v) for k, v in (item.get("metadata") or {}).items()},
+            tags=tuple(_text(tag) for tag in item.get("tags") or ()),
             # Text, not paths: of 10,000 images these are a good part of the time.
             has_data=os.path.isfile(f"{self.path.parent}/data/{entry_id}/{DATA_FILE}"),  # noqa: PTH113
             geometry=geometry,
@@ -198,7 +209,7 @@ class ProjectFile:
             description: free text.
         """
         entry_id = 1 + max(
-            [_int(self.document.get("lastID"))]
+            [_int(self.document.get("lastID")) or 0]
             + [_entry_id(item) for item in self.document.get("images") or []]
         )
         builder: dict[str, Any] = {
@@ -338,22 +349,36 @@ def _check_document(document: Any, file: Path) -> None:
         raise InputError(msg)
     ids = []
     for place, item in enumerate(images):
-        entry_id, metadata = item.get("entryID"), item.get("metadata")
-        if not str(entry_id).isdecimal() or not isinstance(metadata, dict | None):
-            msg = f"{file}: image number {place + 1} has the entryID {entry_id!r} or bad metadata."
+        entry_id, metadata, tags = item.get("entryID"), item.get("metadata"), item.get("tags")
+        is_sound = isinstance(metadata, dict | None) and isinstance(tags, list | None)
+        if _int(entry_id) is None or not is_sound:
+            shown = repr(entry_id)[:60]
+            msg = (
+                f"{file}: image number {place + 1} has the entryID {shown}, or metadata or tags that "
+                "are none. QuPath keeps the previous project as "
+                f"{file.name}.backup."
+            )
             raise InputError(msg)
-        ids.append(int(str(entry_id)))
+        ids.append(_entry_id(item))
     if len(set(ids)) != len(ids):
         msg = f"{file} has two images with the same entryID. Remove one of them in QuPath."
         raise InputError(msg)
 
 
 def _entry_id(item: dict[str, Any]) -> int:
-    return _int(item.get("entryID"))
+    return _int(item.get("entryID")) or 0
 
 
-def _int(value: Any) -> int:
-    return int(str(value)) if str(value).isdecimal() else 0
+def _int(value: Any) -> int | None:
+    """A whole number that a Java long holds, written as number or text; ``None`` for all else."""
+    text = str(value)
+    usable = text.isdecimal() and len(text) < 20 and int(text) <= _LARGEST_ID
+    return int(text) if usable else None
+
+
+def _text(value: Any) -> str:
+    """As text that can be written anywhere: half of a surrogate pair, which JSON may hold, cannot."""
+    return _LONE_SURROGATE.sub("\ufffd", str(value))
 
 
 def _walk_builder(builder: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -405,10 +430,11 @@ def _size(value: Any) -> int | None:
 def _micrometres(server: dict[str, Any], key: str) -> float | None:
     calibration = server.get("pixelCalibration")
     side = calibration.get(key) if isinstance(calibration, dict) else None
-    if not isinstance(side, dict) or side.get("unit") not in _MICROMETRE:
+    if not isinstance(side, dict) or str(side.get("unit")) not in _MICROMETRE:
         return None
     value = side.get("value")
-    usable = isinstance(value, int | float) and 0 < value < float("inf")
+    # Whatever is left of a whole number of a thousand digits is no pixel size.
+    usable = isinstance(value, int | float) and 0 < value < _LARGEST_UM
     return float(value) if usable and value is not None else None
 
 

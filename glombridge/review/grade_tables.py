@@ -6,6 +6,7 @@ import csv
 import io
 from collections.abc import Iterable, Mapping, Sequence
 
+from ..filenames import cell_text
 from ..provenance import LESION
 from ..schemes import Scheme
 from .glomerulus import Glomerulus
@@ -117,7 +118,4 @@ def _yes(value: bool) -> str:
 def _text(value: Cell) -> str | int | float:
     if value is None:
         return ""
-    # A spreadsheet takes text that begins like this for a formula, and names come from anywhere.
-    if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r"):
-        return f"'{value}"
-    return value
+    return cell_text(value) if isinstance(value, str) else value

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from functools import cache
@@ -13,15 +12,11 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from ..documents import parse_toml
 from ..errors import InputError
 from ..objects import check_class_level
 from ..provenance import ERROR_CLASSES, PROPOSED
 from .scheme import Scheme
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 SHIPPED = ("lupus", "oxford", "three-grade")
 """Names of the schemes that come with glombridge."""
@@ -113,8 +108,8 @@ def parse_scheme(text: str, where: str) -> Scheme:
         InputError: as :func:`load_scheme`.
     """
     try:
-        document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+        document = parse_toml(text)
+    except ValueError as error:
         msg = f"the grading scheme {where} is not valid TOML: {error}"
         raise InputError(msg) from error
     if (written := document.pop("format", None)) != FORMAT:

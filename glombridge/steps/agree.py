@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError, MachineError, UsageError
+from ..filenames import cell_text
 from ..ledger.manifest import write_json
 from ..progress import SILENT, Reporter
 from ..qupath.saving import atomic_write
@@ -385,7 +386,8 @@ def _write(result: AgreeResult, out: Path) -> tuple[Path, ...]:
         text = io.StringIO()
         writer = csv.DictWriter(text, columns[file], lineterminator="\n", extrasaction="ignore")
         writer.writeheader()
-        writer.writerows(rows)
+        for row in rows:
+            writer.writerow({k: cell_text(v) if isinstance(v, str) else v for k, v in row.items()})
         atomic_write(file, text.getvalue().encode())
     return (whole, *files)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from shapely.geometry.base import BaseGeometry
 
 from ..detection.pipeline import SlideDetections, default_workers
 from ..detection.stitch import DEFAULT_METHOD, METHODS, stitch
+from ..documents import expecting, parse_json
 from ..errors import (
     DamagedFileError,
     GlombridgeError,
@@ -21,6 +21,7 @@ from ..errors import (
     PartlyDoneError,
     UsageError,
 )
+from ..filenames import is_plain_name
 from ..ledger.history import utc_now
 from ..ledger.manifest import environment
 from ..progress import SILENT, Reporter
@@ -415,8 +416,8 @@ def load_proposals(
     if not path.is_file():
         msg = f"{folder} is not a finished detection run: it has no manifest.json"
         raise InputError(msg)
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
+    with expecting(path, "the manifest of a detection run", "Run 'glombridge detect' again."):
+        manifest = parse_json(path.read_text(encoding="utf-8"))
         if manifest["kind"] != "detect":
             msg = f"{folder} is a run of kind {manifest['kind']!r}, not of detections"
             raise InputError(msg)
@@ -436,7 +437,7 @@ def load_proposals(
         plans = {int(target["id"]): target for target in manifest["plan"]["images"]}
         proposals = []
         for image in manifest["images"]:
-            seen = SlideDetections.load(folder / f"{image['file']}.parquet")
+            seen = SlideDetections.load(_inside(folder, image["file"]))
             found = stitch(seen.boxes.above(confidence), manifest["method"])
             plan = plans[int(image["id"])]
             proposals.append(
@@ -445,7 +446,7 @@ def load_proposals(
                     found.xyxy,
                     found.score,
                     found.class_index,
-                    image["mpp"],
+                    None if image["mpp"] is None else float(image["mpp"]),
                     str(image["slide_fingerprint"]),
                     _searched(seen, plan["regions"]),
                     (int(image["width_px"]), int(image["height_px"])),
@@ -456,16 +457,29 @@ def load_proposals(
                 )
             )
         return proposals, str(manifest["run"]), str(manifest["weights"]["sha256"])[:12]
-    except (KeyError, TypeError, json.JSONDecodeError) as error:
-        msg = f"{path} is not the manifest of a detection run: {error!r}"
-        raise DamagedFileError(msg) from error
+
+
+def _inside(folder: Path, stem: str) -> Path:
+    """The boxes of an image, which lie in the run's own folder whatever its manifest says."""
+    file = folder / f"{stem}.parquet"
+    if not is_plain_name(f"{stem}.parquet") or file.is_symlink():
+        msg = (
+            f"{folder / 'manifest.json'} names the file {stem!r}, which is not one of its own folder. "
+            "Run 'glombridge detect' again."
+        )
+        raise DamagedFileError(msg)
+    return file
 
 
 def _searched(seen: SlideDetections, regions: Sequence[str]) -> BaseGeometry:
     """What a run looked at: of a tile that reaches out of the regions asked for only what is inside."""
     if not regions:
         return seen.scanned_area
-    return shapely.intersection(seen.scanned_area, shapely.union_all(shapely.from_wkt(regions)))
+    try:
+        asked = shapely.union_all(shapely.from_wkt(regions))
+        return shapely.intersection(seen.scanned_area, asked)
+    except shapely.errors.ShapelyError as error:
+        raise ValueError(*error.args) from error
 
 
 def _threshold(project: Project | None, weights: Path, given: float | None) -> tuple[float, str]:
@@ -475,6 +489,7 @@ def _threshold(project: Project | None, weights: Path, given: float | None) -> t
         return project.settings.detect.min_confidence, "settings"
     point = weights.parent.parent / "operating_point.json"
     if point.is_file():
-        document = json.loads(point.read_text(encoding="utf-8"))
-        return float(document["confidence"]), f"validation slides, {document['target']}"
+        with expecting(point, "an operating point", "Run 'glombridge evaluate' again."):
+            document = parse_json(point.read_text(encoding="utf-8"))
+            return float(document["confidence"]), f"validation slides, {document['target']}"
     return FALLBACK_CONFIDENCE, "fallback: no threshold was chosen on validation slides"

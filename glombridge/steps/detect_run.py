@@ -7,7 +7,6 @@ slide's files. The manifest is written last, ``.work`` removed, and the folder r
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from ..documents import parse_json
 from ..errors import MachineError, ProtectedError, UsageError
 from ..ledger import Workspace
 from ..ledger.manifest import write_json
@@ -194,7 +194,7 @@ class DetectionRun:
         """
         path = record_path(self.partial, name)
         try:
-            image = DetectedImage.from_dict(json.loads(path.read_text(encoding="utf-8")))
+            image = DetectedImage.from_dict(parse_json(path.read_text(encoding="utf-8")))
         except (OSError, ValueError, KeyError, TypeError):
             return None  # not finished, or cut: it is done once more
         files = [self.partial / f"{name}{end}" for end in (".parquet", ".geojson")]
@@ -248,7 +248,7 @@ def _publish_if_complete(partial: Path) -> None:
 
 def _plan_in(partial: Path) -> dict[str, Any] | None:
     try:
-        document = json.loads((partial / WORK / "plan.json").read_text(encoding="utf-8"))
+        document = parse_json((partial / WORK / "plan.json").read_text(encoding="utf-8"))
         return {"plan": document["plan"], "batch": int(document["batch"])}
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,10 +10,11 @@ from typing import Any
 import shapely
 from shapely.geometry.base import BaseGeometry
 
+from ..documents import expecting, parse_json
 from ..errors import InputError, UsageError
 from ..filenames import safe_name
 from ..frames import Frame
-from ..objects import SlideObject
+from ..objects import SlideObject, sound_area
 from ..qupath.store import ImageEntry
 from ..slides.reader import Slide
 from ..sync.roles import areas_sha256, assign_roles
@@ -246,8 +246,9 @@ def _is_wanted(entry: ImageEntry, choice: Choice) -> bool:
 def _states(project: Project, entries: Sequence[ImageEntry]) -> dict[int, set[str]]:
     seen: set[int] = set()
     for manifest in sorted(project.workspace.detections.glob("*/manifest.json")):
-        document = json.loads(manifest.read_text(encoding="utf-8"))
-        seen.update(int(image["id"]) for image in document["images"])
+        with expecting(manifest, "the manifest of a detection run", f"Remove {manifest.parent}."):
+            document = parse_json(manifest.read_text(encoding="utf-8"))
+            seen.update(int(image["id"]) for image in document["images"])
     states = {}
     for entry in entries:
         objects = project.store.read(entry.id).objects if entry.has_data else ()
@@ -264,7 +265,7 @@ def _states(project: Project, entries: Sequence[ImageEntry]) -> dict[int, set[st
 def _drawn(objects: Sequence[SlideObject], classes: Sequence[str]) -> list[BaseGeometry]:
     """Areas of a human's annotations of these classes; holes and overlaps count as drawn."""
     return [
-        shapely.make_valid(o.outline.geometry)
+        sound_area(o.outline.geometry)
         for o in objects
         if str(o.path_class) in classes and o.outline is not None and o.outline.is_area
     ]

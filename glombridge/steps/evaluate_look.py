@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from shapely.geometry.base import BaseGeometry
 
 from ..detection.detector import Detector
 from ..detection.pipeline import SlideDetections, plan_slide, run_plan
+from ..documents import expecting, parse_json
 from ..errors import DamagedFileError, InputError, PartlyDoneError
 from ..evaluation.slides import JudgedSlide, Truth
 from ..frames import Frame
@@ -280,7 +280,7 @@ def _folder_beside(weights: Path, project: Project) -> Path | None:
 def _kept(folder: Path, image: int, plan: dict[str, Any]) -> SlideDetections | None:
     record, boxes = _files(folder, image)
     try:
-        if json.loads(record.read_text(encoding="utf-8")) == plan:
+        if parse_json(record.read_text(encoding="utf-8")) == plan:
             return SlideDetections.load(boxes)
     except (OSError, ValueError, DamagedFileError):
         return None  # not there, or cut: it is only a copy
@@ -378,14 +378,10 @@ def complete_images(project: Project) -> set[int]:
     complete: set[int] = set()
     workspace = project.workspace
     for pull in workspace.finished_runs(workspace.pulls, "pull"):
-        try:
-            images = json.loads((pull / "manifest.json").read_text(encoding="utf-8"))["images"]
-        except (ValueError, KeyError) as error:
-            msg = (
-                f"{pull / 'manifest.json'} is not the manifest of a pull: {error!r}. Remove {pull}."
-            )
-            raise DamagedFileError(msg) from error
-        complete |= {
-            int(i["id"]) for i in images if i["searched"] != "nowhere" and not i["pending"]
-        }
+        file = pull / "manifest.json"
+        with expecting(file, "the manifest of a pull", f"Remove {pull}."):
+            images = parse_json(file.read_text(encoding="utf-8"))["images"]
+            complete |= {
+                int(i["id"]) for i in images if i["searched"] != "nowhere" and not i["pending"]
+            }
     return complete

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
-
-from ..errors import InputError
+from ..documents import expecting, parse_json
 from ..progress import SILENT, Reporter
 from ..review.queue import strategy_of
 from ..review.queue_writing import QueueResult, write_queue
@@ -67,11 +65,8 @@ def _confidences(project: Project) -> dict[str, float]:
     found: dict[str, float] = {}
     for run in runs:
         file = run / "manifest.json"
-        try:
-            manifest = json.loads(file.read_text(encoding="utf-8"))
+        with expecting(file, "the manifest of a detection run", "Remove the run, or detect again."):
+            manifest = parse_json(file.read_text(encoding="utf-8"))
             if "confidence" in manifest:
                 found[run.name] = float(manifest["confidence"])
-        except (OSError, ValueError) as error:
-            msg = f"{file} cannot be read: {error}. Remove the run, or detect again."
-            raise InputError(msg) from error
     return found

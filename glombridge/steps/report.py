@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..documents import parse_json
 from ..errors import DamagedFileError, GlombridgeError, InputError
 from ..progress import SILENT, Reporter
 from ..qupath.saving import atomic_write
@@ -213,8 +213,11 @@ def _training_rows(path: Path) -> list[dict[str, float]]:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        document: Any = parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         msg = f"{path} cannot be read: {error}. Run 'glombridge evaluate' again."
         raise DamagedFileError(msg) from error
+    if not isinstance(document, dict):
+        msg = f"{path} is not what 'glombridge evaluate' writes. Run it again."
+        raise DamagedFileError(msg)
     return document

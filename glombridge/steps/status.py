@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..documents import expecting, parse_json
 from ..ledger import Ledger, Workspace
 from ..ledger.schema import PUSHED
 from ..ledger.writes import read_writes
@@ -68,8 +68,10 @@ def status(path: Path, *, slides: Iterable[str] = ()) -> StatusResult:
     last_pull = workspace.latest_run(workspace.pulls, "pull")
     pulled: dict[int, dict[str, Any]] = {}
     if last_pull is not None:
-        manifest = json.loads((last_pull / "manifest.json").read_text(encoding="utf-8"))
-        pulled = {int(i["id"]): i for i in manifest["images"]}
+        file = last_pull / "manifest.json"
+        with expecting(file, "the manifest of a pull", f"Remove {last_pull}, and pull again."):
+            manifest = parse_json(file.read_text(encoding="utf-8"))
+            pulled = {int(i["id"]): dict(i) for i in manifest["images"]}
     images = tuple(
         {
             "id": e.id,

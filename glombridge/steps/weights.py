@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
+from ..documents import parse_json
 from ..errors import DamagedFileError, InputError
 from ..ledger.manifest import sha256_of
 
@@ -27,7 +27,7 @@ def manifest_of(file: Path) -> dict[str, Any]:
         )
         raise InputError(msg)
     try:
-        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        manifest: dict[str, Any] = parse_json(path.read_text(encoding="utf-8"))
         expected = manifest["weights"]["sha256"]
         _ = manifest["tiles"]["width_px"], manifest["run"]
     except (KeyError, TypeError, ValueError) as error:

@@ -12,6 +12,7 @@ from typing import Any
 
 from shapely.geometry.base import BaseGeometry
 
+from ..documents import expecting, parse_json
 from ..errors import GlombridgeError, PartlyDoneError
 from ..filenames import safe_name
 from ..geojson_codec import dump_objects
@@ -222,8 +223,11 @@ def _written(
     if out is None:
         last = workspace.latest_run(workspace.pulls, "pull")
         if last is not None:
-            known = json.loads((last / "manifest.json").read_text(encoding="utf-8"))
-            if known["sha256"] == sha256 and known["every_kind"] == every_kind:
+            file = last / "manifest.json"
+            with expecting(file, "the manifest of a pull", f"Remove {last}, and pull again."):
+                known = parse_json(file.read_text(encoding="utf-8"))
+                is_same = known["sha256"] == sha256 and known["every_kind"] == every_kind
+            if is_same:
                 return Pull(last, images, sha256, changed=False, decisions=decisions)
     folder = out or workspace.new_run(workspace.pulls, "pull")
     partial = folder.with_name(folder.name + ".partial") if out is None else folder

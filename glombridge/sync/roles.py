@@ -13,7 +13,7 @@ import numpy as np
 import shapely
 from shapely.geometry.base import BaseGeometry
 
-from ..objects import ObjectKind, PathClass, SlideObject
+from ..objects import ObjectKind, PathClass, SlideObject, sound_area
 from ..provenance import ERROR_CLASSES, PROPOSED, RUN, SEARCHED
 from ..qupath.store import ImageEntry
 from ..settings import Settings
@@ -185,7 +185,7 @@ def areas_sha256(objects: Iterable[SlideObject], classes: Collection[str]) -> st
 def union_of(objects: Iterable[SlideObject]) -> BaseGeometry | None:
     """The area of some objects together, QuPath px; ``None`` = they enclose none."""
     areas = [o.outline.geometry for o in objects if o.outline is not None and o.outline.is_area]
-    return shapely.union_all([shapely.make_valid(a) for a in areas]) if areas else None
+    return shapely.union_all([sound_area(a) for a in areas]) if areas else None
 
 
 def _meet(objects: Sequence[SlideObject], others: Sequence[SlideObject]) -> np.ndarray:
@@ -202,4 +202,4 @@ def _meet(objects: Sequence[SlideObject], others: Sequence[SlideObject]) -> np.n
 
 
 def _shape(obj: SlideObject) -> BaseGeometry:
-    return shapely.Polygon() if obj.outline is None else shapely.make_valid(obj.outline.geometry)
+    return shapely.Polygon() if obj.outline is None else sound_area(obj.outline.geometry)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from ..documents import parse_json
 from ..errors import InputError, ProtectedError
 from ..ledger import ProjectLock
 from .cutting import SlideTask, machine_error, write_bytes
@@ -169,7 +169,7 @@ def claim_draft(folder: Path) -> Iterator[Draft]:
 def is_dataset(folder: Path) -> bool:
     """Whether a folder is a dataset that glombridge wrote."""
     try:
-        manifest = json.loads((folder / "manifest.json").read_text("utf-8"))
+        manifest = parse_json((folder / "manifest.json").read_text("utf-8"))
     except (OSError, ValueError):
         return False
     return isinstance(manifest, dict) and manifest.get("format") == FORMAT

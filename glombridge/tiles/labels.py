@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
 from ..errors import UsageError
-from ..objects import Outline, OutlineKind, PathClass, SlideObject
+from ..objects import Outline, OutlineKind, PathClass, SlideObject, sound_area
 from ..provenance import BOX
 from .grid import Grid, TileBox
 
@@ -275,7 +275,7 @@ def _with_boxes_hidden(areas: Areas, objects: Sequence[SlideObject]) -> Areas:
 def _valid_shapes(objects: Sequence[SlideObject]) -> NDArray[np.object_]:
     shapes = np.array([o.outline.geometry for o in objects if o.outline is not None], object)
     # Hand-drawn outlines cross themselves; an invalid one would abort every intersection.
-    valid: NDArray[np.object_] = np.asarray(shapely.make_valid(shapes), object)
+    valid: NDArray[np.object_] = np.array([sound_area(s) for s in shapes], object)
     return valid
 
 

@@ -18,6 +18,8 @@ from shapely.geometry import GeometryCollection, MultiPolygon, Polygon
 from shapely.geometry.base import BaseGeometry
 from shapely.geometry.polygon import orient
 
+from ..objects import sound_area
+
 Ring = NDArray[np.float64]
 """Corners, shape (n, 2), without the first repeated at the end."""
 
@@ -68,7 +70,7 @@ def area_of(ring: ArrayLike) -> BaseGeometry:
     corners = np.asarray(ring, float).reshape(-1, 2)
     if len(corners) < 3:
         return Polygon()
-    parts = polygons_of(shapely.make_valid(Polygon(corners)))
+    parts = polygons_of(sound_area(Polygon(corners)))
     if len(parts) == 1:
         return parts[0]
     united: BaseGeometry = shapely.union_all(parts) if parts else Polygon()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from uuid import NAMESPACE_URL, uuid5
@@ -10,6 +9,7 @@ from uuid import NAMESPACE_URL, uuid5
 import shapely
 from shapely.geometry.base import BaseGeometry
 
+from ..documents import parse_json
 from ..errors import InputError
 from ..objects import ObjectKind, Outline, PathClass, SlideObject
 from .polygons import polygons_of
@@ -43,7 +43,7 @@ def read_labels(folder: Path) -> dict[str, list[SlideObject]]:
         views = [
             (index, area)
             for tile in record.tiles
-            for index, area in _views(folder, record, tile, task)
+            for index, area in _views(folder, record, tile, task, len(names))
         ]
         found[name] = [_object(record, names[index], area) for index, area in _without_parts(views)]
     return found
@@ -51,24 +51,28 @@ def read_labels(folder: Path) -> dict[str, list[SlideObject]]:
 
 def _manifest(folder: Path) -> tuple[list[str], str]:
     try:
-        manifest = json.loads((folder / "manifest.json").read_text("utf-8"))
+        manifest = parse_json((folder / "manifest.json").read_text("utf-8"))
         return list(manifest["class_names"]), str(manifest["settings"]["task"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         msg = f"{folder} is not a dataset that glombridge wrote: {error}"
         raise InputError(msg) from error
 
 
 def _views(
-    folder: Path, record: SlideRecord, tile: TileEntry, task: str
+    folder: Path, record: SlideRecord, tile: TileEntry, task: str, classes: int
 ) -> Iterator[tuple[int, BaseGeometry]]:
     path = tile.files(folder, record.part)[1]
     try:
         text = path.read_text("utf-8")
         if task == "segment":
-            yield from yolo_polygons_to_slide(text, tile.box)
+            found = yolo_polygons_to_slide(text, tile.box)
         else:
-            for index, bounds in yolo_to_slide(text, tile.box):
-                yield index, shapely.box(*bounds)
+            found = [(i, shapely.box(*bounds)) for i, bounds in yolo_to_slide(text, tile.box)]
+        unknown = [index for index, _ in found if index >= classes]
+        if unknown:
+            msg = f"there is no class {unknown[0]}; the dataset has {classes}, counted from 0"
+            raise InputError(msg)
+        yield from found
     except (OSError, UnicodeDecodeError, InputError) as error:
         msg = f"{path}: {error}"
         raise InputError(msg) from error

@@ -6,15 +6,18 @@ import csv
 import io
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 from typing import Any
 
+from ..documents import parse_json
 from ..errors import InputError
+from ..filenames import cell_text, is_plain_name
+from ..objects import FARTHEST_PX
 from .grid import TileBox
 from .leaks import SlideLook
 from .selection import TileKind
-from .split import Part
+from .split import PARTS, Part
 
 FOLDER = "slides"
 """Folder of the records in a dataset."""
@@ -161,7 +164,7 @@ class SlideRecord:
             ValueError: it is something else.
         """
         try:
-            document: dict[str, Any] = json.loads(text)
+            document: dict[str, Any] = parse_json(text)
             if document.pop("format") != FORMAT:
                 msg = "another format"
                 raise ValueError(msg)
@@ -169,8 +172,19 @@ class SlideRecord:
             document["tiles"] = tuple(TileEntry(**tile) for tile in document["tiles"])
             for name in ("size_px", "mpp", "notes", "not_whole"):
                 document[name] = tuple(document[name])
-            return cls(**document)
-        except (KeyError, TypeError, AttributeError) as error:
+            made = cls(**document)
+            names = (made.prefix, *(tile.stem for tile in made.tiles))
+            if made.part not in PARTS or not all(map(is_plain_name, names)):
+                msg = "it names files outside of the dataset"
+                raise ValueError(msg)
+            for tile in made.tiles:
+                if not all(
+                    isinstance(v, int | float) and abs(v) < FARTHEST_PX for v in astuple(tile.box)
+                ):
+                    msg = f"tile {tile.stem!r} lies nowhere"
+                    raise ValueError(msg)
+            return made
+        except (LookupError, TypeError, AttributeError, OverflowError) as error:
             msg = f"not a slide's record: {error}"
             raise ValueError(msg) from error
 
@@ -218,6 +232,7 @@ def tiles_csv(records: Iterable[SlideRecord]) -> bytes:
         for t in record.tiles:
             place = (f"{v:.2f}" for v in (t.x_px, t.y_px, t.width_px, t.height_px))
             file = f"images/{record.part}/{t.stem}.jpg"
-            image = (record.image_name, record.entry_id, record.patient, record.part)
+            patient = cell_text(record.patient)
+            image = (cell_text(record.image_name), record.entry_id, patient, record.part)
             table.writerow([file, *image, t.kind, t.labels, f"{t.painted_share:.4f}", *place])
     return text.getvalue().encode()

@@ -13,6 +13,8 @@ from .grid import TileBox
 from .labels import Task, TileLabels
 from .polygons import area_of, ring_of
 
+_MOST_CLASSES = 1 << 16
+_FARTHEST_TILES = 2.0
 _DECIMALS = 7  # of YOLO numbers: 0.0002 px of a 1600 px tile
 
 
@@ -74,11 +76,14 @@ def _numbers(
         try:
             index_text, *rest = line.split()
             class_index = int(index_text)
+            if not 0 <= class_index < _MOST_CLASSES:
+                raise ValueError(index_text)
             values = np.array([float(value) for value in rest])
         except ValueError as error:
-            msg = f"line {number} of a YOLO label file is not '{form}': {line!r}"
+            msg = f"line {number} of a YOLO label file is not '{form}': {line[:80]!r}"
             raise InputError(msg) from error
-        if not is_right(len(values)):
-            msg = f"line {number} of a YOLO label file is not '{form}': {line!r}"
+        # Also refuses what is no number. Boxes may reach over the tile, though not far.
+        if not is_right(len(values)) or not (np.abs(values) <= _FARTHEST_TILES).all():
+            msg = f"line {number} of a YOLO label file is not '{form}': {line[:80]!r}"
             raise InputError(msg)
         yield class_index, values

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import json
+import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..documents import expecting, parse_json
 from ..errors import DamagedFileError, InputError
 from ..ledger.manifest import sha256_of
 from ..tiles.labels import ClassMap
@@ -66,6 +67,11 @@ def open_dataset(folder: Path, *, validate: bool) -> Dataset:
         InputError: it is no finished dataset, was changed since it was written, has labels that
             cannot be, no training tile, a class without examples, or nothing to validate on.
     """
+    with expecting(folder / "manifest.json", "the manifest of a dataset", _AGAIN):
+        return _opened(folder, validate=validate)
+
+
+def _opened(folder: Path, *, validate: bool) -> Dataset:
     manifest = _read_manifest(folder)
     names = list(manifest["class_names"])
     if not manifest["tiles"]["train"]:
@@ -129,7 +135,7 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
             raise InputError(msg)
     path = folder / "manifest.json"
     try:
-        manifest: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        manifest: dict[str, Any] = parse_json(path.read_text("utf-8"))
         is_ours = manifest["format"] == FORMAT
     except (KeyError, TypeError, ValueError) as error:
         msg = f"{path} is not the manifest of a dataset: {error!r}. {_AGAIN}"
@@ -170,10 +176,18 @@ def _check_part(folder: Path, part: str, manifest: Mapping[str, Any], digest: An
             raise DamagedFileError(msg)
         digest.update(f"{part}/{tile.name} {size}\n".encode())
         if tile.stem in with_labels:
-            text = (texts / f"{tile.stem}.txt").read_text("utf-8")
+            text = _text(texts / f"{tile.stem}.txt")
             digest.update(text.encode())
             counts.update(_class_indices(texts / f"{tile.stem}.txt", text, manifest["class_names"]))
     return counts
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text("utf-8")
+    except UnicodeDecodeError as error:
+        msg = f"{path} is no text of labels: {error}. {_AGAIN}"
+        raise InputError(msg) from error
 
 
 def _class_indices(path: Path, text: str, names: list[str]) -> list[int]:
@@ -186,16 +200,16 @@ def _class_indices(path: Path, text: str, names: list[str]) -> list[int]:
             if len(values) != 4:
                 raise ValueError(line)
         except ValueError as error:
-            msg = f"{path}, line {number}: {line!r} is no label (class x y width height). {_AGAIN}"
+            msg = f"{path}, line {number}: {line[:80]!r} is no label (class x y width height). {_AGAIN}"
             raise InputError(msg) from error
         # Also refuses what is no number.
         wrong = [value for value in values if not 0 <= value <= 1]
         if wrong:
             msg = f"{path}, line {number}: {wrong[0]} lies outside 0 to 1, the tile. {_AGAIN}"
             raise InputError(msg)
-        if not index.isdigit() or int(index) >= len(names):
+        if not re.fullmatch("[0-9]{1,9}", index) or int(index) >= len(names):
             msg = (
-                f"{path}, line {number}: there is no class {index}; the dataset has "
+                f"{path}, line {number}: there is no class {index[:80]}; the dataset has "
                 f"{len(names)} ({', '.join(names)}), counted from 0. {_AGAIN}"
             )
             raise InputError(msg)

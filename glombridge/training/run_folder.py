@@ -7,7 +7,6 @@ epoch, ultralytics' own files. At the end come the weights and the curves, ``man
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from ..documents import parse_json
 from ..errors import DamagedFileError, InputError, ProtectedError
 from ..ledger.manifest import write_json
 from ..qupath.saving import atomic_write
@@ -76,7 +76,7 @@ class RunFolder:
             raise InputError(msg)
         with self._held():
             try:
-                plan: dict[str, Any] = json.loads((self.work / PLAN).read_text("utf-8"))
+                plan: dict[str, Any] = parse_json((self.work / PLAN).read_text("utf-8"))
             except ValueError as error:
                 msg = f"{self.work / PLAN} cannot be read: {error}. Train anew."
                 raise DamagedFileError(msg) from error

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..documents import expecting, parse_json
 from ..errors import InputError, MissingComponentError
 from .options import TrainOptions
 from .trust import config_folder, require_trust, trust
@@ -155,7 +155,8 @@ def _check_classes(weights: Path, class_names: list[str]) -> None:
             f"{weights} lies in no training run. To start from any weights, give --model {weights}."
         )
         raise InputError(msg)
-    theirs = json.loads(manifest.read_text("utf-8"))["classes"]
+    with expecting(manifest, "the manifest of a training run", "Train again."):
+        theirs = [str(name) for name in parse_json(manifest.read_text("utf-8"))["classes"]]
     if theirs != class_names:
         msg = (
             f"run {weights.parent.parent.name} detects {', '.join(theirs)}; the dataset has "

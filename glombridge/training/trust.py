@@ -10,7 +10,6 @@ No list of ultralytics' official hashes is shipped: they could not be verified w
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import Any
 import click
 from filelock import FileLock
 
+from ..documents import parse_json
 from ..errors import DamagedFileError, InputError, MachineError, ProtectedError
 from ..ledger.history import utc_now
 from ..ledger.manifest import sha256_of, write_json
@@ -45,7 +45,7 @@ def trusted() -> dict[str, dict[str, Any]]:
     """
     path = trust_file()
     try:
-        listed: dict[str, dict[str, Any]] = json.loads(path.read_text("utf-8"))["weights"]
+        listed: dict[str, dict[str, Any]] = parse_json(path.read_text("utf-8"))["weights"]
     except FileNotFoundError:
         return {}
     except (KeyError, TypeError, ValueError) as error:
@@ -135,6 +135,6 @@ def require_hash(file: Path, sha256: str) -> None:
 def _made_by(runs: Path | None) -> Iterator[str]:
     for path in sorted(runs.glob("*/manifest.json")) if runs and runs.is_dir() else ():
         try:
-            yield json.loads(path.read_text("utf-8"))["weights"]["sha256"]
+            yield parse_json(path.read_text("utf-8"))["weights"]["sha256"]
         except (KeyError, TypeError, ValueError):
             continue  # a damaged manifest vouches for nothing

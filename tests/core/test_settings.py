@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from glombridge.errors import InputError
 from glombridge.objects import PathClass
+from glombridge.provenance import ERROR_CLASSES
 from glombridge.settings import (
     PatientSettings,
     Settings,
@@ -22,7 +23,7 @@ from glombridge.settings import (
 
 names = st.text(
     st.characters(exclude_characters=":\r\n", exclude_categories=["Cs"]), min_size=1
-).filter(lambda s: s == s.strip() and s not in ("Proposed",))
+).filter(lambda s: s == s.strip() and s not in ("Proposed", *ERROR_CLASSES))
 
 
 def written(tmp_path: Path, text: str) -> Path:
