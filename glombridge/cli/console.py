@@ -30,8 +30,8 @@ from ..progress import SILENT, Reporter, Task
 
 LOG_EVERY_SECONDS = 15.0
 
-OUT = Console(highlight=False)
-ERR = Console(stderr=True, highlight=False)
+OUT = Console(highlight=False, emoji=False)
+ERR = Console(stderr=True, highlight=False, emoji=False)
 
 
 class RichReporter:
@@ -45,7 +45,7 @@ class RichReporter:
             return
         columns = (
             SpinnerColumn(),
-            TextColumn("{task.description:<18}"),
+            TextColumn("{task.description:<18}", markup=False),
             BarColumn(bar_width=30),
             TaskProgressColumn(),
             TimeElapsedColumn(),
@@ -54,7 +54,7 @@ class RichReporter:
             TextColumn("[dim]{task.fields[note]}", markup=True),
         )
         with Progress(*columns, console=ERR) as progress:
-            task_id = progress.add_task(description, total=total, note="")
+            task_id = progress.add_task(shown_text(description), total=total, note="")
             yield _Bar(progress, task_id)
             progress.update(task_id, completed=total or 0, note="")
 
@@ -107,7 +107,8 @@ def reporter(*, quiet: bool) -> Reporter:
 
 def print_json(document: Any) -> None:
     """One JSON document on standard output, and nothing else there."""
-    sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+    # What is spelt out stands inside strings, where JSON reads it as the same character.
+    sys.stdout.write(shown_text(json.dumps(document, indent=2, ensure_ascii=False)) + "\n")
     sys.stdout.flush()
 
 

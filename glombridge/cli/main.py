@@ -21,6 +21,13 @@ from ..filenames import shown_text
 PROJECT = click.Path(path_type=Path)
 
 
+class _ShownFormatter(logging.Formatter):
+    """Log lines as a terminal may get them: they hold names from files, too."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return shown_text(super().format(record))
+
+
 def size_px(
     ctx: click.Context,
     param: click.Parameter,
@@ -102,9 +109,9 @@ def cli(verbose: int) -> None:
     For research. The program proposes; people decide.
     """
     level = [logging.WARNING, logging.INFO, logging.DEBUG][min(verbose, 2)]
-    logging.basicConfig(
-        level=level, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s"
-    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_ShownFormatter("%(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=level, handlers=[handler])
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -1,0 +1,111 @@
+"""Names from files on the screen: seen as they are, never obeyed, never the end of the program."""
+
+import copy
+import io
+import json
+import shutil
+import subprocess
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from glombridge.cli import console, main
+from glombridge.filenames import shown_text
+
+NAMES = {
+    "colour": ("\x1b[31mred\x1b[0m", r"\u001b[31mred\u001b[0m"),
+    "window title": ("\x1b]0;title\x07", r"\u001b]0;title\u0007"),
+    "one byte": ("\x9b31m", r"\u009b31m"),
+    "carriage return": ("ok\rno", r"ok\u000dno"),
+    "backspace": ("a\x08b", r"a\u0008b"),
+    "turned": ("x\u202egnp.exe", r"x\u202egnp.exe"),
+    "lone surrogate": ("a\ud800b", r"a\ud800b"),
+    "tag": ("[red]x[/red]", "[red]x[/red]"),
+    "closing tag": ("[/]", "[/]"),
+    "backslash and closing tag": (r"\[/red]", r"\[/red]"),
+    "backslash at the end": ("x\\", "x\\"),
+    "emoji code": (":warning:", ":warning:"),
+    "letters of the world": ("niere ß 腎 🫘", "niere ß 腎 🫘"),
+}
+CASES = [pytest.param(*case, id=name) for name, case in NAMES.items()]
+
+
+@pytest.fixture
+def screen(monkeypatch):
+    """A terminal's bytes; the console's own colours are switched off."""
+    shown = io.StringIO()
+    for name in ("OUT", "ERR"):
+        made = copy.copy(getattr(console, name))  # as it is, but for where it writes
+        made.file, made._force_terminal, made._color_system, made._width = shown, True, None, 60
+        monkeypatch.setattr(console, name, made)
+    return shown
+
+
+@pytest.mark.parametrize(("name", "expected"), CASES)
+def test_a_line_shows_the_name(screen, name, expected):
+    console.line(f"image {name}")
+    assert screen.getvalue() == f"image {expected}\n"
+
+
+@pytest.mark.parametrize(("name", "expected"), CASES)
+def test_a_table_shows_the_name_in_title_head_and_cells(screen, name, expected):
+    console.table(f"pull of {name}", ["image", name], [[name, 1], ["other", None]])
+    text = screen.getvalue()
+    assert text.count(expected) == 3
+    assert shown_text(text) == text
+
+
+@pytest.mark.parametrize(("name", "expected"), CASES)
+def test_a_bar_shows_the_name(screen, name, expected):
+    with console.RichReporter().task(f"cut {name}", 2) as task:
+        task.advance(note=name)
+        console.ERR.print("")  # lets the bar be drawn with its note
+    assert expected in screen.getvalue()
+
+
+@pytest.mark.parametrize(("name", "expected"), CASES)
+def test_the_log_shows_the_name(name, expected):
+    # A program of its own: within one the log is set up once, and pytest has done so.
+    code = (
+        "import logging, click, glombridge.cli.registry as r\n"
+        "r.cli.add_command(click.Command('say', callback=lambda: logging.getLogger('x').warning("
+        f"'image %s', {name!a})))\n"
+        "raise SystemExit(r.cli(['say']))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+    assert done.stderr.decode("utf-8").splitlines() == [f"WARNING x: image {expected}"]
+
+
+@given(st.recursive(st.text(st.characters()), lambda inner: st.dictionaries(st.text(), inner)))
+def test_json_keeps_every_name_and_can_be_written_in_any_case(document):
+    printed = shown_text(json.dumps(document, ensure_ascii=False))
+    printed.encode("utf-8")
+    assert json.loads(printed) == document
+
+
+def test_an_error_message_commands_no_terminal(tmp_path, capsys):
+    assert main(["status", str(tmp_path / "\x1b[31mproject")]) == 3
+    assert r"\u001b[31mproject" in capsys.readouterr().err
+
+
+HOSTILE = ["\\[/red]", "\x1b[2Jgone", "[/]", "two\nlines", "=1+1", "../../x"]
+
+
+@pytest.mark.parametrize("command", [["status"], ["status", "--json"], ["pull"]], ids=" ".join)
+@pytest.mark.parametrize("name", HOSTILE, ids=ascii)
+def test_commands_show_images_of_any_name(tmp_path, data, capfd, name, command):
+    project = shutil.copytree(data / "qupath_golden" / "v0.6.0", tmp_path / "project")
+    file = project / "project.qpproj"
+    document = json.loads(file.read_text("utf-8"))
+    document["images"][0]["imageName"] = name
+    file.write_text(json.dumps(document), "utf-8")
+    assert main(["init", str(project), "--store", "native"]) == 0
+    capfd.readouterr()
+    assert main([command[0], str(project), *command[1:]]) == 0
+    shown = capfd.readouterr()
+    assert shown_text(shown.out) == shown.out
+    if "--json" in command:
+        assert json.loads(shown.out)["images"][0]["name"] == name
+    assert {p.name for p in tmp_path.iterdir()} == {"project"}
