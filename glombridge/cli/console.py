@@ -28,7 +28,6 @@ from rich.text import Text
 
 from ..filenames import shown_text
 from ..progress import SILENT, Reporter, Task
-from .plain_text import harmless
 
 LOG_EVERY_SECONDS = 15.0
 
@@ -56,7 +55,7 @@ class RichReporter:
             TextColumn("[dim]{task.fields[note]}", markup=True),
         )
         with Progress(*columns, console=ERR) as progress:
-            task_id = progress.add_task(harmless(description), total=total, note="")
+            task_id = progress.add_task(shown_text(description), total=total, note="")
             yield _Bar(progress, task_id)
             progress.update(task_id, completed=total or 0, note="")
 
@@ -109,8 +108,8 @@ def reporter(*, quiet: bool) -> Reporter:
 
 def print_json(document: Any) -> None:
     """One JSON document on standard output, and nothing else there."""
-    # What is spelled out stands inside strings, where JSON reads it as the same character.
-    sys.stdout.write(harmless(json.dumps(document, indent=2, ensure_ascii=False)) + "\n")
+    # What is spelt out stands inside strings, where JSON reads it as the same character.
+    sys.stdout.write(shown_text(json.dumps(document, indent=2, ensure_ascii=False)) + "\n")
     sys.stdout.flush()
 
 

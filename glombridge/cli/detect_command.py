@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..filenames import shown_text
 from ..progress import SILENT, Reporter
 from .main import PROJECT, cli, common, mapping_slides, on_cluster, trusting_weights
-from .plain_text import harmless
 
 if TYPE_CHECKING:
     from ..steps.detect import DetectResult
@@ -263,7 +263,7 @@ def _event_writer() -> Callable[[dict[str, Any]], None]:
             if now - told < EVENT_EVERY_SECONDS:
                 return
             told = now
-        sys.stderr.write(harmless(json.dumps(event, ensure_ascii=False)) + "\n")
+        sys.stderr.write(shown_text(json.dumps(event, ensure_ascii=False)) + "\n")
         sys.stderr.flush()
 
     return write

@@ -17,9 +17,15 @@ from .. import __version__
 from ..components import explain_import_error
 from ..errors import ExitCode, GlombridgeError
 from ..filenames import shown_text
-from .plain_text import HarmlessFormatter
 
 PROJECT = click.Path(path_type=Path)
+
+
+class _ShownFormatter(logging.Formatter):
+    """Log lines as a terminal may get them: they hold names from files, too."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return shown_text(super().format(record))
 
 
 def size_px(
@@ -104,7 +110,7 @@ def cli(verbose: int) -> None:
     """
     level = [logging.WARNING, logging.INFO, logging.DEBUG][min(verbose, 2)]
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(HarmlessFormatter("%(levelname)s %(name)s: %(message)s"))
+    handler.setFormatter(_ShownFormatter("%(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=level, handlers=[handler])
 
 

@@ -3,15 +3,16 @@
 import copy
 import io
 import json
-import logging
 import shutil
+import subprocess
+import sys
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from glombridge.cli import console, main
-from glombridge.cli.plain_text import HarmlessFormatter, harmless
+from glombridge.filenames import shown_text
 
 NAMES = {
     "colour": ("\x1b[31mred\x1b[0m", r"\u001b[31mred\u001b[0m"),
@@ -53,7 +54,7 @@ def test_a_table_shows_the_name_in_title_head_and_cells(screen, name, expected):
     console.table(f"pull of {name}", ["image", name], [[name, 1], ["other", None]])
     text = screen.getvalue()
     assert text.count(expected) == 3
-    assert harmless(text) == text
+    assert shown_text(text) == text
 
 
 @pytest.mark.parametrize(("name", "expected"), CASES)
@@ -66,13 +67,20 @@ def test_a_bar_shows_the_name(screen, name, expected):
 
 @pytest.mark.parametrize(("name", "expected"), CASES)
 def test_the_log_shows_the_name(name, expected):
-    record = logging.LogRecord("x", logging.WARNING, "x.py", 1, "image %s", (name,), None)
-    assert HarmlessFormatter("%(message)s").format(record) == f"image {expected}"
+    # A program of its own: within one the log is set up once, and pytest has done so.
+    code = (
+        "import logging, click, glombridge.cli.registry as r\n"
+        "r.cli.add_command(click.Command('say', callback=lambda: logging.getLogger('x').warning("
+        f"'image %s', {name!a})))\n"
+        "raise SystemExit(r.cli(['say']))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+    assert done.stderr.decode("utf-8").splitlines() == [f"WARNING x: image {expected}"]
 
 
 @given(st.recursive(st.text(st.characters()), lambda inner: st.dictionaries(st.text(), inner)))
 def test_json_keeps_every_name_and_can_be_written_in_any_case(document):
-    printed = harmless(json.dumps(document, ensure_ascii=False))
+    printed = shown_text(json.dumps(document, ensure_ascii=False))
     printed.encode("utf-8")
     assert json.loads(printed) == document
 
@@ -97,7 +105,7 @@ def test_commands_show_images_of_any_name(tmp_path, data, capfd, name, command):
     capfd.readouterr()
     assert main([command[0], str(project), *command[1:]]) == 0
     shown = capfd.readouterr()
-    assert harmless(shown.out) == shown.out
+    assert shown_text(shown.out) == shown.out
     if "--json" in command:
         assert json.loads(shown.out)["images"][0]["name"] == name
     assert {p.name for p in tmp_path.iterdir()} == {"project"}
