@@ -29,8 +29,8 @@ ruleset {
         exclude 'UnnecessaryReturnKeyword'
     }
     ruleset('rulesets/unused.xml') {
-        // Decisions there are called by name.
-        UnusedPrivateMethod { doNotApplyToFileNames = 'glombridge_shared.groovy' }
-        UnusedPrivateMethodParameter { doNotApplyToFileNames = 'glombridge_shared.groovy' }
+        // Decisions and kinds of outlines are called by name there.
+        UnusedPrivateMethod { doNotApplyToFileNames = 'glombridge_shared.groovy, glombridge_exchange.groovy' }
+        UnusedPrivateMethodParameter { doNotApplyToFileNames = 'glombridge_shared.groovy, glombridge_exchange.groovy' }
     }
 }
