@@ -9,7 +9,7 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -266,7 +266,7 @@ class _Making:
             return
         # Outlines of humans are followed as theirs. What is there now is nobody's decision here.
         look = look_at([], {}, self.store.read(image.image).objects, self.settings)
-        decisions = [replace(d, by=COPY_RUN).as_dict() for d in look.decisions]
+        decisions = [d.as_dict() for d in look.decisions]
         ledger.record(REVIEW, image=image.image, after=None, decisions=decisions)
 
     def _prove(self, image: BlindedImage) -> None:
