@@ -12,12 +12,21 @@ from uuid import UUID, uuid5
 
 import pytest
 import shapely
+from graded import grades as grades_of
+from graded import marked
 from groovy_in_qupath import SCRIPTS, needs_groovy, run_groovy, run_job
 
 from glombridge.filenames import safe_name
 from glombridge.geojson_codec import dump_objects, load_objects, write_geojson
 from glombridge.objects import Color, ObjectKind, Outline, PathClass, Plane, SlideObject
+from glombridge.provenance import LESION, REVIEWER
 from glombridge.qupath import NativeStore, find_installation, version_numbers
+from glombridge.qupath.store import HierarchyEdit
+from glombridge.schemes import shipped_scheme
+from glombridge.settings import Settings
+from glombridge.steps.grades import grades
+from glombridge.steps.init import init
+from glombridge.steps.project import Project
 from glombridge.sync.pull import file_name
 
 HERE = Path(__file__).parent
@@ -31,6 +40,10 @@ def goldens() -> list[Path]:
     newest = version_numbers(installed.version) if installed else (99,)
     folders = (f for f in sorted((DATA / "qupath_golden").glob("v0.?.?")) if f.is_dir())
     return [f for f in folders if (0, 4) <= version_numbers(f.name) <= newest]
+
+
+OLD_AND_NEW = sorted({goldens()[0], goldens()[-1]})
+"""Each run starts a JVM."""
 
 
 def copy_of(golden: Path, folder: Path) -> Path:
@@ -96,7 +109,7 @@ def test_names_of_files_are_the_program_s(tmp_path: Path) -> None:
     assert said["safe"] == [safe_name(name) for name in names]
 
 
-@pytest.mark.parametrize("golden", goldens(), ids=lambda f: f.name)
+@pytest.mark.parametrize("golden", OLD_AND_NEW, ids=lambda f: f.name)
 def test_the_export_is_what_the_native_store_reads(golden: Path, tmp_path: Path) -> None:
     project = copy_of(golden, tmp_path)
     before = bytes_of(project)
@@ -240,7 +253,7 @@ def imported(folder: Path, project: Path, **job: Any) -> Any:
     return run_job(SCRIPTS / "glombridge_import.groovy", folder, **said)
 
 
-@pytest.mark.parametrize("golden", goldens(), ids=lambda f: f.name)
+@pytest.mark.parametrize("golden", OLD_AND_NEW, ids=lambda f: f.name)
 def test_proposals_come_in_as_they_are_and_only_once(golden: Path, tmp_path: Path) -> None:
     project = copy_of(golden, tmp_path)
     before = by_id(NativeStore.open(project).read(1).objects)
@@ -337,3 +350,66 @@ def test_a_slide_that_is_gone_loses_no_object(tmp_path: Path) -> None:
     else:
         assert row["error"]
         assert bytes_of(project) == files
+
+
+def test_the_summary_equals_grades(project: Path, tmp_path: Path) -> None:
+    """Slides, cases and every share; one case counts one slide, the other has none to count."""
+    document = json.loads((project / "project.qpproj").read_text("utf-8"))
+    scheme = shipped_scheme("lupus")
+    marks = [
+        marked("Glomerulus", 1, grades_of(scheme, "Cellular crescent"), {REVIEWER: "Dr A"}),
+        marked(
+            "Glomerulus", 2, grades_of(scheme, "Global sclerosis", "Ischemic"), {REVIEWER: "Dr B"}
+        ),
+        marked("Glomerulus: Fibrous crescent", 3),
+        marked(
+            "Glomerulus", 4, {LESION + "Segmental sclerosis": 1.0, LESION + "Global sclerosis": 1.0}
+        ),
+        marked("Glomerulus: Cellular crescent", 5, {LESION + "Cellular crescent": 0.0}),
+        marked("Glomerulus", 6),
+        marked("Glomerulus: Proposed", 7),
+        marked("Rejected*", 8),
+    ]
+    store = NativeStore.open(project)
+    for entry, patient, counting in zip(
+        store.images(), ("P1", "P1", "P2"), ("true", "", "distinct"), strict=True
+    ):
+        document["images"][entry.id - 1].setdefault("metadata", {}).update(
+            {"patient": patient} | ({"glombridge.counting": counting} if counting else {})
+        )
+        ours = tuple(replace(m, id=uuid5(SPACE, f"{entry.id} {m.id}")) for m in marks)
+        if entry.id != 2:
+            stamp = store.read(entry.id).stamp
+            edit = HierarchyEdit(add=ours)
+            store.write(entry.id, edit, expected=stamp, snapshot_folder=tmp_path / "snapshots")
+    (project / "project.qpproj").write_text(json.dumps(document), "utf-8")
+    settings = Settings().with_scheme("lupus", project)
+    init(project, settings=settings, store_kind="native")
+    wanted = grades(Project.open(project)).as_dict()
+    said = run_job(
+        SCRIPTS / "glombridge_summary.groovy",
+        tmp_path,
+        format=1,
+        project=str(project / "project.qpproj"),
+        out="out",
+    )
+    assert said["ok"], said
+    found = json.loads((tmp_path / "out" / "summary.json").read_text("utf-8"))
+    assert found["use"] == wanted["use"]
+    keys = ["glomeruli", "graded", "partly_graded", "readers", "shares"]
+    of_slide = ["image", "image_id", "patient", "counting", "counted", "pending_proposals", *keys]
+    assert [{k: s[k] for k in of_slide} for s in found["slides"]] == [
+        {k: s[k] for k in of_slide} for s in wanted["slides"]
+    ]
+    assert found["slides"][0]["graded"]
+    of_case = ["patient", "slides", "counted_images", "why", "pending_proposals"]
+    for ours, theirs in zip(found["cases"], wanted["cases"], strict=True):
+        assert {k: ours[k] for k in of_case} == {k: theirs[k] for k in of_case}
+        assert {k: ours["figures"][k] for k in keys} == {k: theirs["figures"][k] for k in keys}
+    for slide in found["slides"]:
+        rows = [r for r in wanted["glomeruli"] if r["image_id"] == slide["image_id"]]
+        for lesion in slide["lesions"]:
+            values = [r[LESION + lesion["name"]] for r in rows]
+            known = [v for v in values if v is not None]
+            assert (lesion["n"], lesion["of"]) == (sum(v != 0 for v in known), len(known))
+            assert lesion["ungraded"] == values.count(None)
