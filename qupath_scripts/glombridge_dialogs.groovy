@@ -4,7 +4,7 @@
  * Does:   asks for files and folders, shows messages and tables.
  * Needs:  QuPath 0.4 or later with its user interface, no extension; plain JavaFX, because QuPath's own dialogs moved
  *         from one version to the next.
- * Tried:  nowhere yet; not on screen.
+ * Tried:  compiled with JavaFX 11; not on screen.
  */
 
 import groovy.transform.Field
