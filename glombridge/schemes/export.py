@@ -42,4 +42,13 @@ def scheme_json(scheme: Scheme, classes: Sequence[str], rejected: str) -> dict[s
             for lesion in scheme.lesions
         ],
         "dominance": list(scheme.dominance),
+        "shares": [
+            {
+                "name": share.name,
+                "any_of": list(share.any_of),
+                "min_grade": share.min_grade,
+                "without": list(share.without),
+            }
+            for share in scheme.shares
+        ],
     }

@@ -111,6 +111,7 @@ def test_the_json_is_what_the_review_format_says() -> None:
             },
         ],
         "dominance": ["A b", "C d"],
+        "shares": [{"name": "Share", "any_of": ["A b"], "min_grade": 1, "without": []}],
     }
 
 
