@@ -327,7 +327,8 @@ class GeoJson {
             throw new IllegalArgumentException('it has no outline')
         }
         ROI roi = Outlines.read(feature.geometry, extras.outline as String)
-        Integer color = extras.classHasColor == false ? null : packed(properties.classification instanceof Map ? properties.classification.color : null)
+        def rgb = properties.classification instanceof Map ? properties.classification.color : null
+        Integer color = extras.classHasColor == false ? null : packed(rgb)
         PathClass pathClass = PathClass.fromString(names.join(': '), color)
         // The default list of a detection keeps 32 bits of a number.
         MeasurementList list = MeasurementListFactory.createMeasurementList(16, MeasurementList.MeasurementListType.GENERAL)

@@ -32,7 +32,6 @@ import java.nio.file.Path
 
 // These lines stand in every script: they find glombridge_shared.groovy beside it, or in the open project.
 @Field Object shared = null
-@Field Object exchange = null
 List<File> folders = []
 if (binding.variables['qupath.script.file'] != null) {
     folders << new File(binding.variables['qupath.script.file'] as String).parentFile
@@ -42,17 +41,18 @@ try {
 } catch (ClassNotFoundException | LinkageError ignored) {
     // No user interface: then the script was started from its file.
 }
-List<String> needed = ['glombridge_shared.groovy', 'glombridge_exchange.groovy']
-File folder = folders.findAll { it != null }.find { place -> needed.every { new File(place, it).isFile() } }
-if (folder == null) {
-    throw new FileNotFoundException("${needed.join(' and ')} must lie beside this script. " +
-        'Run "glombridge scripts PROJECT", or copy the whole folder qupath_scripts into the folder "scripts" of the project.')
+File file = folders.findAll { it != null }.collect { new File(it, 'glombridge_shared.groovy') }.find { it.isFile() }
+if (file == null) {
+    throw new FileNotFoundException('glombridge_shared.groovy must lie beside this script. Run "glombridge scripts PROJECT", ' +
+        'or copy the whole folder qupath_scripts into the folder "scripts" of the project.')
 }
-shared = new GroovyShell(this.class.classLoader).parse(new File(folder, needed[0]))
+shared = new GroovyShell(this.class.classLoader).parse(file)
 shared.requireQuPath()
-exchange = new GroovyShell(this.class.classLoader).parse(new File(folder, needed[1]))
+
+@Field Object exchange = null
+exchange = new GroovyShell(this.class.classLoader).parse(new File(file.parentFile, 'glombridge_exchange.groovy'))
 exchange.shared = shared
-exchange.folder = folder
+exchange.folder = file.parentFile
 
 /** Writes the objects of one image; what the result says of it. */
 Map export(Path out, String name, Object hierarchy, String which) {
@@ -99,7 +99,8 @@ List<Map> done
 if (gui.getProject() == null) {
     String image = gui.getImageData().getServer().getMetadata().getName()
     Files.createDirectories(out)
-    done = [[image: image, ok: true] + export(out, exchange.fileNames.safe(image) + '.geojson', gui.getImageData().getHierarchy(), PARAMETERS.objects)]
+    String name = exchange.fileNames.safe(image) + '.geojson'
+    done = [[image: image, ok: true] + export(out, name, gui.getImageData().getHierarchy(), PARAMETERS.objects)]
 } else {
     done = exportAll(gui.getProject(), null, out, PARAMETERS.objects)
 }

@@ -27,7 +27,6 @@
  */
 
 import groovy.transform.Field
-import java.nio.file.Files
 import java.nio.file.Path
 
 // Parameters.
@@ -39,7 +38,6 @@ import java.nio.file.Path
 
 // These lines stand in every script: they find glombridge_shared.groovy beside it, or in the open project.
 @Field Object shared = null
-@Field Object exchange = null
 List<File> folders = []
 if (binding.variables['qupath.script.file'] != null) {
     folders << new File(binding.variables['qupath.script.file'] as String).parentFile
@@ -49,17 +47,18 @@ try {
 } catch (ClassNotFoundException | LinkageError ignored) {
     // No user interface: then the script was started from its file.
 }
-List<String> needed = ['glombridge_shared.groovy', 'glombridge_exchange.groovy']
-File folder = folders.findAll { it != null }.find { place -> needed.every { new File(place, it).isFile() } }
-if (folder == null) {
-    throw new FileNotFoundException("${needed.join(' and ')} must lie beside this script. " +
-        'Run "glombridge scripts PROJECT", or copy the whole folder qupath_scripts into the folder "scripts" of the project.')
+File file = folders.findAll { it != null }.collect { new File(it, 'glombridge_shared.groovy') }.find { it.isFile() }
+if (file == null) {
+    throw new FileNotFoundException('glombridge_shared.groovy must lie beside this script. Run "glombridge scripts PROJECT", ' +
+        'or copy the whole folder qupath_scripts into the folder "scripts" of the project.')
 }
-shared = new GroovyShell(this.class.classLoader).parse(new File(folder, needed[0]))
+shared = new GroovyShell(this.class.classLoader).parse(file)
 shared.requireQuPath()
-exchange = new GroovyShell(this.class.classLoader).parse(new File(folder, needed[1]))
+
+@Field Object exchange = null
+exchange = new GroovyShell(this.class.classLoader).parse(new File(file.parentFile, 'glombridge_exchange.groovy'))
 exchange.shared = shared
-exchange.folder = folder
+exchange.folder = file.parentFile
 
 double overlap(Object a, Object b) {
     double w = Math.min(a.getBoundsX() + a.getBoundsWidth(), b.getBoundsX() + b.getBoundsWidth()) - Math.max(a.getBoundsX(), b.getBoundsX())

@@ -35,7 +35,6 @@ import java.nio.file.Path
 
 // These lines stand in every script: they find glombridge_shared.groovy beside it, or in the open project.
 @Field Object shared = null
-@Field Object exchange = null
 List<File> folders = []
 if (binding.variables['qupath.script.file'] != null) {
     folders << new File(binding.variables['qupath.script.file'] as String).parentFile
@@ -45,18 +44,18 @@ try {
 } catch (ClassNotFoundException | LinkageError ignored) {
     // No user interface: then the script was started from its file.
 }
-List<String> needed = ['glombridge_shared.groovy', 'glombridge_exchange.groovy']
-File folder = folders.findAll { it != null }.find { place -> needed.every { new File(place, it).isFile() } }
-if (folder == null) {
-    throw new FileNotFoundException("${needed.join(' and ')} must lie beside this script. " +
-        'Run "glombridge scripts PROJECT", or copy the whole folder qupath_scripts into the folder "scripts" of the project.')
+File file = folders.findAll { it != null }.collect { new File(it, 'glombridge_shared.groovy') }.find { it.isFile() }
+if (file == null) {
+    throw new FileNotFoundException('glombridge_shared.groovy must lie beside this script. Run "glombridge scripts PROJECT", ' +
+        'or copy the whole folder qupath_scripts into the folder "scripts" of the project.')
 }
-shared = new GroovyShell(this.class.classLoader).parse(new File(folder, needed[0]))
+shared = new GroovyShell(this.class.classLoader).parse(file)
 shared.requireQuPath()
-exchange = new GroovyShell(this.class.classLoader).parse(new File(folder, needed[1]))
-exchange.shared = shared
-exchange.folder = folder
 
+@Field Object exchange = null
+exchange = new GroovyShell(this.class.classLoader).parse(new File(file.parentFile, 'glombridge_exchange.groovy'))
+exchange.shared = shared
+exchange.folder = file.parentFile
 
 /** One glomerulus as graded; glombridge/review/glomerulus.py has the same rules. */
 class Glomerulus {
@@ -273,7 +272,8 @@ Map summary(Object project) {
     if (unknown) {
         notes << "the patient of ${unknown.size()} images is not known (${unknown.take(20).join(', ')}): they are part of no case".toString()
     }
-    return [use: RESEARCH_USE, scheme: scheme.stamp, cases: cases, slides: slides.collect { it.findAll { key, value -> key != 'found' } }, notes: notes]
+    List told = slides*.findAll { key, value -> key != 'found' }
+    return [use: RESEARCH_USE, scheme: scheme.stamp, cases: cases, slides: told, notes: notes]
 }
 
 /** The figures of a slide or a case as cells. */
