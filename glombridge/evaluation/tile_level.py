@@ -41,6 +41,15 @@ class TileFigures:
         return {"tiles": self.tiles, **{k: round(float(v), 6) for k, v in figures.items()}}
 
 
+_BATCH_PX = 16 * 640 * 640
+"""ultralytics' default of 16 tiles is meant for 640 px; memory grows with pixels."""
+
+
+def fitting_batch(tile_px: tuple[int, int]) -> int:
+    """How many tiles of a size to show at once: the figures do not depend on it, memory does."""
+    return max(1, min(16, _BATCH_PX // (tile_px[0] * tile_px[1])))
+
+
 def tile_figures(
     weights: Path,
     dataset: Path,
@@ -48,7 +57,7 @@ def tile_figures(
     *,
     n_tiles: int,
     tile_px: tuple[int, int],
-    batch: int,
+    batch: int | None,
     cache: Path,
     runs: Path,
     scratch: Path,
@@ -63,7 +72,7 @@ def tile_figures(
         part: ``val`` or ``test``.
         n_tiles: tiles of that part.
         tile_px: width and height of a tile.
-        batch: tiles shown at once.
+        batch: tiles shown at once, ``None`` = by their size.
         cache: where ultralytics keeps its settings.
         runs: the project's training runs, whose weights may be loaded.
         scratch: folder it may write into.
@@ -83,7 +92,7 @@ def tile_figures(
         split=part,
         imgsz=-(-max(width, height) // 32) * 32,
         rect=width != height,
-        batch=batch,
+        batch=batch or fitting_batch(tile_px),
         device=device_name(device),
         workers=0,
         plots=False,

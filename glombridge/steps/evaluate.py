@@ -277,7 +277,7 @@ def _tile_level(
                 part,
                 n_tiles=n_tiles[part],
                 tile_px=(int(tile["width_px"]), int(tile["height_px"])),
-                batch=project.settings.detect.batch or 16,
+                batch=project.settings.detect.batch,
                 cache=project.workspace.cache,
                 runs=project.workspace.runs,
                 scratch=Path(scratch),
