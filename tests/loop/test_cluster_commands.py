@@ -417,9 +417,10 @@ def test_workers_are_sent_plain_values_and_no_ledger(
     run("evaluate", project, "--no-tiles", *options)
     assert {CutOrder, DetectOrder, LookOrder} <= kinds
     allowed = {
-        "glombridge.detection", "glombridge.frames", "glombridge.objects", "glombridge.placement",
-        "glombridge.qupath.store", "glombridge.scale", "glombridge.steps", "glombridge.tiles",
-        "glombridge.settings", "glombridge.qupath.measurements",
+        "glombridge.detection", "glombridge.evaluation.calibration", "glombridge.frames",
+        "glombridge.objects", "glombridge.placement", "glombridge.qupath.measurements",
+        "glombridge.qupath.store", "glombridge.scale", "glombridge.settings", "glombridge.steps",
+        "glombridge.tiles",
     }  # fmt: skip
     named = {r for r in rooms if not any(r == a or r.startswith(f"{a}.") for a in allowed)}
     assert named == set()

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from chromium import browse
 from PIL import Image
-from report_page import assert_numbers, assert_shown, parsed
+from report_page import assert_numbers, assert_shown, parsed, pictured
 
 from glombridge.cli import main
 from glombridge.demo.run import DemoResult
@@ -71,7 +71,7 @@ def test_it_needs_nothing_beside_it(page: Path) -> None:
 
 def test_every_error_has_its_picture(page: Path, evaluation: Any) -> None:
     figures = [a["data-fault"] for tag, a in parsed(page).tags if "data-fault" in a]
-    kinds = [f["kind"] for f in evaluation["faults"]]
+    kinds = pictured(evaluation)
     assert sorted(figures) == sorted(kinds)
     pictures = [a for tag, a in parsed(page).tags if tag == "img"]
     assert len(pictures) == len(kinds)
