@@ -44,6 +44,7 @@ def test_tile_train_and_evaluate(project: Path, capsys: pytest.CaptureFixture[st
     assert evaluated["operating_point"]["reached"] is False
 
 
+@pytest.mark.slow
 def test_one_command_walks_it_with_any_model(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -208,6 +208,24 @@ def test_rectangles_keep_their_edges_to_the_last_bit(opened: Open, project: Path
     assert [o.outline.bounds for o in found if o.outline] == edges
 
 
+def test_an_edge_that_no_width_reaches_is_kept_but_for_its_last_bit(
+    opened: Open, project: Path
+) -> None:
+    edges = (221.97, 988.23, 510.33, 1315.4)
+    assert all(edges[0] + w != edges[2] for w in (288.35999999999996, 288.36, 288.36000000000007))
+    store = opened(project)
+    outline = Outline.rectangle(*edges)
+    (found,) = written(store, HierarchyEdit(add=(an_object(1, outline=outline),))).objects
+    assert found.outline is not None
+    assert found.outline.bounds == pytest.approx(edges, rel=4e-16)
+    # Again, of an object that is changed.
+    (again,) = written(
+        store, HierarchyEdit(replace=(replace(found, outline=outline, name="again"),))
+    ).objects
+    assert again.outline is not None
+    assert again.outline.bounds == pytest.approx(edges, rel=4e-16)
+
+
 def test_different_objects_added_at_once_keep_each_their_own(opened: Open, project: Path) -> None:
     """What one object lacks, it does not get from the next; each keeps the order of its values."""
     parent = an_object("parent")
