@@ -25,7 +25,7 @@ from glombridge.errors import (
     MissingComponentError,
     ProtectedError,
 )
-from glombridge.objects import Color, ObjectKind, PathClass, SlideObject
+from glombridge.objects import Color, ObjectKind, Outline, PathClass, SlideObject
 from glombridge.qupath import (
     HierarchyEdit,
     ImageContents,
@@ -201,7 +201,6 @@ def test_rectangles_keep_their_edges_to_the_last_bit(opened: Open, project: Path
     edges = [
         (0.1 + i * 1234.567, 0.7 + i * 77.7, 50.3 + i * 1300.1, 60.9 + i * 80.3) for i in range(50)
     ]
-    from glombridge.objects import Outline
 
     added = tuple(an_object(i, outline=Outline.rectangle(*e)) for i, e in enumerate(edges))
     found = written(opened(project), HierarchyEdit(add=added)).objects
