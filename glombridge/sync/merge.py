@@ -27,7 +27,7 @@ from ..ledger.states import State
 from ..objects import ObjectKind, SlideObject
 from ..provenance import CONFIDENCE, ERROR_CLASSES, QUEUE, QUEUE_RANK, REASON
 from ..qupath.store import HierarchyEdit
-from ..qupath.stored_form import as_stored, differences
+from ..qupath.stored_form import as_stored, differences, same_box
 from ..settings import Settings
 from .comparison import same_place
 from .look import Look, Seen, Verdict, verdict
@@ -153,7 +153,7 @@ def merge(look: Look, theirs: Sequence[SlideObject], ours: Ours, settings: Setti
         asked = replace(new, id=seen.base.id, parent=seen.now.parent)
         # A new run is another metadata; then the costly comparison is not needed.
         is_new = dict(seen.now.metadata) != dict(asked.metadata)
-        if is_new or differences(seen.now, as_stored(asked)):
+        if is_new or _differ(seen.now, as_stored(asked)):
             update.append(asked)
         else:
             kept.append(seen.base.id)
@@ -176,6 +176,12 @@ def merge(look: Look, theirs: Sequence[SlideObject], ours: Ours, settings: Setti
         tuple(sorted((m for m, _ in suppressed), key=lambda m: (m.id, -m.score))),
         _conflicts(there, found, known, ours, settings),
     )
+
+
+def _differ(now: SlideObject, asked: SlideObject) -> bool:
+    fields = differences(now, asked)
+    # An edge that QuPath could not hold to its last bit would be written again at each push.
+    return bool(fields) and not (fields == ["outline"] and same_box(now, asked))
 
 
 def _with_queue_of(now: SlideObject, new: SlideObject) -> SlideObject:

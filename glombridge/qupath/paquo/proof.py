@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import NoReturn
 
 from ...errors import DamagedFileError, ProtectedError
-from ...objects import Color, OutlineKind, SlideObject
+from ...objects import Color
 from .. import descriptors as d
 from ..decoding import Decoded, decode_path_class, decode_tree
 from ..editing import FileEditor
@@ -17,7 +17,7 @@ from ..hierarchy import DataFile
 from ..javastream import Content, JavaObject, JavaString, emit_contents
 from ..javastream.nodes import Node
 from ..outline_decoding import OpaqueError
-from ..stored_form import differences
+from ..stored_form import differences, same_box
 
 _NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:[eE]-?\d+)?")
 _CONNECTIONS = "OBJECT_CONNECTIONS"
@@ -88,7 +88,7 @@ class Proof:
             self._differs(f"object {entry.id} is not understood ({entry.problem})")
         parent = None if entry.parent is None else found[entry.parent].id
         fields = differences(entry.object, asked)
-        if "outline" in fields and entry.id in self._asked and _same_box(entry.object, asked):
+        if "outline" in fields and entry.id in self._asked and same_box(entry.object, asked):
             fields.remove("outline")
         if parent != self._parents[entry.id]:
             fields.append("parent")
@@ -121,22 +121,6 @@ class Proof:
             'store for this project (store = "native" in [project] of the settings), and report it.'
         )
         raise ProtectedError(msg)
-
-
-def _same_box(found: SlideObject, asked: SlideObject) -> bool:
-    """Whether a rectangle or ellipse is the one asked for, but for the last bit of its far edges.
-
-    QuPath makes them of a start and a width, and not every end is the sum of some width and its start:
-    no double added to 221.97 gives 510.33. What was in the file before is not made anew, and must be equal.
-    """
-    a, b = found.outline, asked.outline
-    if a is None or b is None or a.kind is not b.kind or a.plane != b.plane:
-        return False
-    if a.kind not in (OutlineKind.RECTANGLE, OutlineKind.ELLIPSE):
-        return False
-    return a.bounds[:2] == b.bounds[:2] and all(
-        math.isclose(x, y, rel_tol=4e-16) for x, y in zip(a.bounds[2:], b.bounds[2:], strict=True)
-    )
 
 
 def _stains(file: DataFile) -> str:
