@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import (
+from . import (  # noqa: F401 - imported for what they register
     commands,
     detect_command,
     evaluate_command,
@@ -16,16 +16,4 @@ from . import (
 )
 from .main import cli
 
-__all__ = [
-    "cli",
-    "commands",
-    "detect_command",
-    "evaluate_command",
-    "grades_command",
-    "queue_command",
-    "reader_commands",
-    "scripts_command",
-    "sync_commands",
-    "tile_command",
-    "train_command",
-]
+__all__ = ["cli"]

@@ -10,7 +10,7 @@ from enum import Enum
 from typing import Any
 from uuid import UUID
 
-from ..ledger.pushed import UNKNOWN, Drawing, Judgement, PushedObject, Version
+from ..ledger.pushed import UNKNOWN, Drawing, Judgement, PushedObject
 from ..ledger.states import State
 from ..objects import ObjectKind, PathClass, SlideObject
 from ..provenance import ERROR_CLASSES, PROPOSED
@@ -232,6 +232,8 @@ def _find_lost(seen: dict[UUID, Seen]) -> None:
     push's new objects, and all others in the forms they had before. If anything there could only
     come from the push, or from a later one, QuPath had read it, and what is missing was deleted.
     """
+    if not any(s.base.state.is_there and s.now is None for s in seen.values()):
+        return
     of_write: dict[str, list[Seen]] = defaultdict(list)
     for s in seen.values():
         of_write[s.base.write].append(s)
@@ -256,14 +258,11 @@ def _writes_shown_by(s: Seen) -> Iterator[int]:
         return
     if s.base.is_new_in_write:
         yield _number(s.base.write)
-    earlier: list[Version] = []
+    # The first write that gave it this form: a later one that gave it again is shown by nothing.
     for version in s.base.versions:
-        # A form that an earlier write gave as well shows nothing of this one.
-        if says_the_same(version, s.now) and not any(
-            says_the_same(old, version.object) for old in earlier
-        ):
+        if says_the_same(version, s.now):
             yield _number(version.write)
-        earlier.append(version)
+            return
 
 
 def _number(write: str) -> int:
