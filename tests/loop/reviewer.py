@@ -48,7 +48,7 @@ class Model:
         ]
         # The same few false places for every model, as real ones do, and some of its own.
         for k in range(self.false):
-            x, y = (3000.0 + 400 * k, 7000.0) if k < 3 else (500.0 * self.seed + 300, 7500.0)
+            x, y = (3000.0 + 400 * k, 7000.0) if k < 3 else (500.0 * (self.seed % 15) + 300, 7500.0)
             boxes.append((x, y, x + 200, y + 200))
         xyxy = np.array(boxes, float).reshape(-1, 4)
         scores = np.array([r.uniform(0.3, 0.95) for _ in boxes])

@@ -60,7 +60,7 @@ class Soak:
             self.done[deed] += 1
         elif deed == "undo" and pushed.write is not None:
             self._undo()
-        elif deed == "withdraw" and pushed.write is not None:
+        elif deed == "withdraw" and pushed.count("add") + pushed.count("update"):
             withdraw(reviewer.project, run=run, layer=layer)
             self.done[deed] += 1
         elif deed == "queue":
