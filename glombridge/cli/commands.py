@@ -13,7 +13,7 @@ import click
 from ..progress import Reporter
 from .detect_command import show_detections
 from .evaluate_command import show_evaluation
-from .main import PROJECT, cli, common, mapping_slides, size_px
+from .main import PROJECT, cli, common, mapping_slides, size_px, while_qupath_runs
 from .queue_command import show_queue
 from .sync_commands import show_push
 from .tile_command import show_tiles
@@ -162,7 +162,7 @@ def lint(
 )
 @click.option("--model", help="As of 'train'; that of the settings by default.")
 @click.option("--download", is_flag=True, help="Published weights may be fetched from the network.")
-@click.option("--while-qupath-runs", is_flag=True, help="This project is not open in it.")
+@while_qupath_runs
 @mapping_slides
 @common
 def round_(

@@ -100,6 +100,21 @@ mapping_slides = click.option(
 )
 
 
+def guarding(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command what every write into a project knows, as one value: :class:`.Guards`."""
+
+    @dry_run
+    @while_qupath_runs
+    @breaking_lock
+    @wraps(command)
+    def wrapper(dry_run: bool, while_qupath_runs: bool, break_lock: bool, **values: Any) -> Any:
+        from ..sync.guards import Guards
+
+        return command(guards=Guards(dry_run, while_qupath_runs, break_lock), **values)
+
+    return wrapper
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="glombridge")
 @click.option("-v", "--verbose", count=True, help="More of the log; twice for all of it.")

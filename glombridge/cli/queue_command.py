@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 import click
 
 from ..progress import Reporter
-from .main import PROJECT, breaking_lock, cli, common, dry_run, while_qupath_runs
+from .main import PROJECT, cli, common, guarding
 
 if TYPE_CHECKING:
     from ..review.queue_writing import QueueResult
+    from ..sync.guards import Guards
 
 MOST_LINES = 20
 """Of the queue; the rest is counted and stands in ``--json``."""
@@ -30,9 +31,7 @@ MOST_LINES = 20
 @click.option("--clear", is_flag=True, help="Take every rank and reason away.")
 @click.option("--include-test", is_flag=True, help="Those of test patients too.")
 @click.option("--skip-bad", is_flag=True, help="Leave out images of test patients.")
-@dry_run
-@while_qupath_runs
-@breaking_lock
+@guarding
 @common
 def queue(
     project: Path,
@@ -41,9 +40,7 @@ def queue(
     clear: bool,
     include_test: bool,
     skip_bad: bool,
-    dry_run: bool,
-    while_qupath_runs: bool,
-    break_lock: bool,
+    guards: Guards,
     as_json: bool,
     reporter: Reporter,
 ) -> None:
@@ -59,9 +56,7 @@ def queue(
         clear=clear,
         include_test=include_test,
         skip_bad=skip_bad,
-        dry_run=dry_run,
-        while_qupath_runs=while_qupath_runs,
-        break_lock=break_lock,
+        guards=guards,
         reporter=reporter,
     )
     if as_json:

@@ -13,9 +13,8 @@ from .main import (
     breaking_lock,
     cli,
     common,
-    dry_run,
+    guarding,
     mapping_slides,
-    while_qupath_runs,
 )
 
 if TYPE_CHECKING:
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from ..review.times import ReviewTime
     from ..steps.history import HistoryResult
     from ..steps.layers import Comparison, LayerRow
+    from ..sync.guards import Guards
     from ..sync.pull import Pull
     from ..sync.push import PushResult
     from ..sync.push_errors import PushErrorsResult
@@ -83,9 +83,7 @@ def pull(
     "--errors", is_flag=True, help="Instead: what the newest evaluation found missed and false."
 )
 @click.option("--weights", metavar="RUN", help="With --errors: the evaluated run.")
-@dry_run
-@while_qupath_runs
-@breaking_lock
+@guarding
 @mapping_slides
 @common
 def push(
@@ -98,9 +96,7 @@ def push(
     skip_bad: bool,
     errors: bool,
     weights: str | None,
-    dry_run: bool,
-    while_qupath_runs: bool,
-    break_lock: bool,
+    guards: Guards,
     slides: tuple[str, ...],
     as_json: bool,
     reporter: Reporter,
@@ -128,9 +124,7 @@ def push(
             opened,
             run=weights,
             include_test=include_test,
-            dry_run=dry_run,
-            while_qupath_runs=while_qupath_runs,
-            break_lock=break_lock,
+            guards=guards,
             reporter=reporter,
         )
         if as_json:
@@ -146,9 +140,7 @@ def push(
         min_confidence=min_confidence,
         include_test=include_test,
         skip_bad=skip_bad,
-        dry_run=dry_run,
-        while_qupath_runs=while_qupath_runs,
-        break_lock=break_lock,
+        guards=guards,
         reporter=reporter,
     )
     if as_json:
@@ -162,17 +154,13 @@ def push(
 @click.argument("project", type=PROJECT)
 @click.option("--run", "run_id", help="Id of the detection run.")
 @click.option("--layer", help="Name of the layer.")
-@dry_run
-@while_qupath_runs
-@breaking_lock
+@guarding
 @common
 def withdraw(
     project: Path,
     run_id: str | None,
     layer: str | None,
-    dry_run: bool,
-    while_qupath_runs: bool,
-    break_lock: bool,
+    guards: Guards,
     as_json: bool,
     reporter: Reporter,
 ) -> None:
@@ -185,9 +173,7 @@ def withdraw(
         Project.open(project),
         run=run_id,
         layer=layer,
-        dry_run=dry_run,
-        while_qupath_runs=while_qupath_runs,
-        break_lock=break_lock,
+        guards=guards,
         reporter=reporter,
     )
     if as_json:
@@ -200,17 +186,13 @@ def withdraw(
 @click.argument("project", type=PROJECT)
 @click.option("--list", "only_list", is_flag=True, help="Show the writes on record, newest last.")
 @click.option("--write", help="Id of the write; the newest by default.")
-@dry_run
-@while_qupath_runs
-@breaking_lock
+@guarding
 @common
 def undo(
     project: Path,
     only_list: bool,
     write: str | None,
-    dry_run: bool,
-    while_qupath_runs: bool,
-    break_lock: bool,
+    guards: Guards,
     as_json: bool,
     reporter: Reporter,
 ) -> None:
@@ -227,15 +209,13 @@ def undo(
     result = run(
         opened,
         write,
-        dry_run=dry_run,
-        while_qupath_runs=while_qupath_runs,
-        break_lock=break_lock,
+        guards=guards,
         reporter=reporter,
     )
     if as_json:
         console.print_json(result.as_dict())
         return
-    would = "would be undone" if dry_run else "undone"
+    would = "would be undone" if guards.dry_run else "undone"
     console.table(
         f"{result.write.id} ({result.write.event} of {result.write.run}) {would}",
         ["image", "entry", "data file"],
@@ -326,17 +306,13 @@ def history(
 @click.option(
     "--searched/--not-searched", default=None, help="Every object of the image has been marked."
 )
-@dry_run
-@while_qupath_runs
-@breaking_lock
+@guarding
 @common
 def mark(
     project: Path,
     images: tuple[str, ...],
     searched: bool | None,
-    dry_run: bool,
-    while_qupath_runs: bool,
-    break_lock: bool,
+    guards: Guards,
     as_json: bool,
     reporter: Reporter,  # noqa: ARG001
 ) -> None:
@@ -353,15 +329,13 @@ def mark(
         Project.open(project),
         images,
         searched=searched,
-        dry_run=dry_run,
-        while_qupath_runs=while_qupath_runs,
-        break_lock=break_lock,
+        guards=guards,
     )
     if as_json:
         console.print_json(result.as_dict())
         return
     what = "searched" if searched else "not searched"
-    would = "would be marked" if dry_run else "marked"
+    would = "would be marked" if guards.dry_run else "marked"
     for name in result.changed:
         console.line(f"{would} as {what}: {name}")
     for name in result.unchanged:
