@@ -14,8 +14,8 @@ from ..progress import Reporter
 from .detect_command import show_detections
 from .evaluate_command import show_evaluation
 from .main import PROJECT, cli, common, mapping_slides, size_px, while_qupath_runs
+from .push_commands import show_push
 from .queue_command import show_queue
-from .sync_commands import show_push
 from .tile_command import show_tiles
 from .train_command import show_training
 
