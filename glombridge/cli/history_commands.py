@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..progress import Reporter
-from .main import PROJECT, cli, common, guarding
+from .main import cli
+from .options import PROJECT, common, guarding
 
 if TYPE_CHECKING:
     from ..ledger.writes import Write

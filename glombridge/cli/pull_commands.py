@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 from ..progress import Reporter
-from .main import PROJECT, breaking_lock, cli, common, guarding
+from .main import cli
+from .options import PROJECT, breaking_lock, common, guarding
 
 if TYPE_CHECKING:
     from ..sync.guards import Guards

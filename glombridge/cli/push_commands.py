@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from ..progress import Reporter
-from .main import PROJECT, cli, common, guarding, mapping_slides
+from .main import cli
+from .options import PROJECT, common, guarding, mapping_slides
 
 if TYPE_CHECKING:
     from ..sync.guards import Guards
     from ..sync.push import PushResult
     from ..sync.push_errors import PushErrorsResult
+    from ..sync.signs import SignsImage
     from ..sync.withdraw import WithdrawResult
-
-MOST_LINES = 20
-"""Of what is listed object by object; the rest is counted and stands in ``--json``."""
 
 
 @cli.command()
@@ -151,13 +151,12 @@ def show_push(result: PushResult) -> None:
         "human's: seen again, refused: where a human rejected or deleted"
     )
     conflicts = [(i.entry.name, c) for i in result.plans for c in i.plan.conflicts]
-    for name, conflict in conflicts[:MOST_LINES]:
+    for name, conflict in conflicts[: console.MOST_LINES]:
         console.line(f"! {name}: {conflict.id}: {conflict.text}")
-    if len(conflicts) > MOST_LINES:
-        console.line(f"! and {len(conflicts) - MOST_LINES} more, all with --json")
-    if result.write:
-        console.line(f"written as {result.write}; 'glombridge undo' takes it back")
-    elif not result.dry_run:
+    if len(conflicts) > console.MOST_LINES:
+        console.line(f"! and {len(conflicts) - console.MOST_LINES} more, all with --json")
+    console.written_as(result.write)
+    if not (result.write or result.dry_run):
         console.line("nothing to write: the project is as this run would have it")
 
 
@@ -165,24 +164,23 @@ def show_errors(result: PushErrorsResult) -> None:
     """What was put in to be looked at."""
     from . import console
 
-    rows = [
-        [i.entry.name, len(i.add), len(i.remove), i.kept]
-        for i in result.images
-        if i.add or i.remove or i.kept
-    ]
     verb = "would be shown" if result.dry_run else "shown"
-    console.table(
-        f"errors of {result.run} {verb} as Missed and False",
-        ["image", "added", "removed", "there already"],
-        rows,
-    )
+    show_signs(f"errors of {result.run} {verb} as Missed and False", result.images)
     if result.left_out:
         console.line(
             f"note: {result.left_out} on images of test patients are left out, so that these stay "
             "marked blind to the model; --include-test shows them"
         )
-    if result.write:
-        console.line(f"written as {result.write}; 'glombridge undo' takes it back")
+    console.written_as(result.write)
+
+
+def show_signs(title: str, images: Sequence[SignsImage]) -> None:
+    """What was put in to be looked at, per image where there is any."""
+    from . import console
+
+    shown = (i for i in images if i.add or i.remove or i.kept)
+    rows = [[i.entry.name, len(i.add), len(i.remove), i.kept] for i in shown]
+    console.table(title, ["image", "added", "removed", "there already"], rows)
 
 
 def show_withdrawal(result: WithdrawResult) -> None:
@@ -196,5 +194,4 @@ def show_withdrawal(result: WithdrawResult) -> None:
     ]
     verb = "would be withdrawn" if result.dry_run else "withdrawn"
     console.table(f"{result.what} {verb}", ["image", "withdrawn", "touched by a human"], rows)
-    if result.write:
-        console.line(f"written as {result.write}; 'glombridge undo' takes it back")
+    console.written_as(result.write)

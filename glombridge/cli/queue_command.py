@@ -8,14 +8,12 @@ from typing import TYPE_CHECKING
 import click
 
 from ..progress import Reporter
-from .main import PROJECT, cli, common, guarding
+from .main import cli
+from .options import PROJECT, common, guarding
 
 if TYPE_CHECKING:
     from ..review.queue_writing import QueueResult
     from ..sync.guards import Guards
-
-MOST_LINES = 20
-"""Of the queue; the rest is counted and stands in ``--json``."""
 
 
 @cli.command()
@@ -81,19 +79,18 @@ def show_queue(result: QueueResult) -> None:
                 r.candidate.object.measurements.get(CONFIDENCE),
                 r.reason,
             ]
-            for r in result.ranked[:MOST_LINES]
+            for r in result.ranked[: console.MOST_LINES]
         ]
         console.table(
             f"to review, by {result.strategy}: {len(result.ranked)}",
             ["rank", "image", "confidence", "reason"],
             rows,
         )
-        if len(result.ranked) > MOST_LINES:
-            console.line(f"and {len(result.ranked) - MOST_LINES} more, all with --json")
+        if len(result.ranked) > console.MOST_LINES:
+            console.line(f"and {len(result.ranked) - console.MOST_LINES} more, all with --json")
         console.line(f"{would}given another place: {result.changed}")
     for name in result.left_out:
         console.line(f"note: left out, as its patient is for testing: {name}")
-    if result.write:
-        console.line(f"written as {result.write}; 'glombridge undo' takes it back")
-    elif not result.dry_run:
+    console.written_as(result.write)
+    if not (result.write or result.dry_run):
         console.line("nothing to write: the project is as this queue would have it")

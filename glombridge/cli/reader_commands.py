@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 import click
 
 from ..progress import Reporter
-from .main import PROJECT, cli, common, guarding, mapping_slides
+from .main import cli
+from .options import PROJECT, common, guarding, mapping_slides
+from .push_commands import show_signs
 
 if TYPE_CHECKING:
     from ..evaluation.intervals import Interval
@@ -165,18 +167,11 @@ def show_adjudication(result: AdjudicateResult) -> None:
     """What was put in to be looked at."""
     from . import console
 
-    rows = [
-        [i.entry.name, len(i.add), len(i.remove), i.kept]
-        for i in result.images
-        if i.add or i.remove or i.kept
-    ]
     verb = "would be shown" if result.dry_run else "shown"
-    columns = ["image", "added", "removed", "there already"]
-    console.table(f"disagreements {verb} as Disagreement", columns, rows)
+    show_signs(f"disagreements {verb} as Disagreement", result.images)
     for name in result.missing:
         console.line(f"note: {name} is not in that project; its disagreements are not shown")
-    if result.write:
-        console.line(f"written as {result.write}; 'glombridge undo' takes it back")
+    console.written_as(result.write)
 
 
 def _with_interval(value: float | None, interval: Interval | None) -> str:
