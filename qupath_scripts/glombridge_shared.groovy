@@ -54,11 +54,7 @@ class ObjectFields {
     }
 
     static void setMetadata(PathObject object, Map<String, String> values) {
-        if (hasMetadataMap(object)) {
-            object.getMetadata().clear()
-            object.getMetadata().putAll(values)
-            return
-        }
+        // At 0.5 the map of a detection is only to look at, and 0.4 has none: so not through the map.
         object.clearMetadataMap()
         values.each { key, value -> object.storeMetadataValue(key, value) }
     }
