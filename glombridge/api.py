@@ -44,11 +44,13 @@ from .steps.status import StatusResult, status
 from .steps.tile import TileResult, tile
 from .steps.train import options_of, resume, train
 from .steps.undo import UndoResult, list_writes, undo
+from .sync.guards import Guards
 
 # In the order of the reference (docs/reference/functions.md), which is made from this list.
 __all__ = [  # noqa: RUF022
     # The project and its settings
     "Project",
+    "Guards",
     "init",
     "InitResult",
     "update_scripts",

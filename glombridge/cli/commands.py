@@ -13,9 +13,10 @@ import click
 from ..progress import Reporter
 from .detect_command import show_detections
 from .evaluate_command import show_evaluation
-from .main import PROJECT, cli, common, mapping_slides, size_px
+from .main import cli
+from .options import PROJECT, common, downloading, mapping_slides, size_px, while_qupath_runs
+from .push_commands import show_push
 from .queue_command import show_queue
-from .sync_commands import show_push
 from .tile_command import show_tiles
 from .train_command import show_training
 
@@ -161,8 +162,8 @@ def lint(
     help="paper: its tiles, its split and its model, YOLOv5 Large (or --model yolov5x).",
 )
 @click.option("--model", help="As of 'train'; that of the settings by default.")
-@click.option("--download", is_flag=True, help="Published weights may be fetched from the network.")
-@click.option("--while-qupath-runs", is_flag=True, help="This project is not open in it.")
+@downloading
+@while_qupath_runs
 @mapping_slides
 @common
 def round_(

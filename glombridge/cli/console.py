@@ -30,6 +30,8 @@ from ..filenames import shown_text
 from ..progress import SILENT, Reporter, Task
 
 LOG_EVERY_SECONDS = 15.0
+MOST_LINES = 20
+"""Of what is listed one by one; the rest is counted and stands in ``--json``."""
 
 OUT = Console(highlight=False, emoji=False)
 ERR = Console(stderr=True, highlight=False, emoji=False)
@@ -135,3 +137,9 @@ def line(text: str) -> None:
 def key_to_codes(file: Path) -> None:
     """Where the names behind the codes of what was just written are."""
     line(f"key to the codes: {file}; keep it, and never hand it out")
+
+
+def written_as(write: str | None) -> None:
+    """By what id a write is known, where there was one."""
+    if write:
+        line(f"written as {write}; 'glombridge undo' takes it back")

@@ -13,7 +13,8 @@ import click
 
 from ..filenames import shown_text
 from ..progress import SILENT, Reporter
-from .main import PROJECT, cli, common, mapping_slides, on_cluster, trusting_weights
+from .main import cli
+from .options import PROJECT, common, mapping_slides, on_cluster, trusting_weights
 
 if TYPE_CHECKING:
     from ..steps.detect import DetectResult

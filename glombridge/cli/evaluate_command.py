@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..progress import Reporter
-from .main import PROJECT, cli, common, mapping_slides, on_cluster, trusting_weights
+from .main import cli
+from .options import PROJECT, common, deidentifying, mapping_slides, on_cluster, trusting_weights
 
 if TYPE_CHECKING:
     from ..evaluation.metrics import Score
@@ -91,7 +92,7 @@ def evaluate(
 @click.argument("project", type=PROJECT)
 @click.option("--weights", metavar="RUN", help="Evaluated run; the newest by default.")
 @click.option("--out", type=PROJECT, help="The HTML file to write.")
-@click.option("--deidentify", is_flag=True, help="Codes instead of image and patient names.")
+@deidentifying
 @mapping_slides
 @common
 def report(

@@ -8,15 +8,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..progress import Reporter
-from .main import PROJECT, cli, common
+from .main import cli
+from .options import PROJECT, common, patients_from
 
 if TYPE_CHECKING:
     from ..review.grades import Figures, ShareFigure
     from ..schemes import Scheme
     from ..steps.grades_result import CaseGrades, GradesResult
-
-MOST_LINES = 20
-"""Of what is listed one by one; the rest is counted and stands in ``--json``."""
 
 OPEN = "?"
 """Behind a figure that may change when the glomeruli not graded yet are."""
@@ -50,11 +48,7 @@ OPEN = "?"
     metavar="CSV",
     help="Only write such a table, to be filled in.",
 )
-@click.option(
-    "--patient-from",
-    type=click.Choice(["metadata", "name", "csv", "image"]),
-    help="Where patients come from, instead of the settings.",
-)
+@patients_from
 @common
 def grades(
     project: Path,
@@ -190,7 +184,7 @@ def _share(share: ShareFigure) -> str | None:
 def _list(lines: list[str]) -> None:
     from . import console
 
-    for text in lines[:MOST_LINES]:
+    for text in lines[: console.MOST_LINES]:
         console.line(text)
-    if len(lines) > MOST_LINES:
-        console.line(f"... and {len(lines) - MOST_LINES} more (--json)")
+    if len(lines) > console.MOST_LINES:
+        console.line(f"... and {len(lines) - console.MOST_LINES} more (--json)")

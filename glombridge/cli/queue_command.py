@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING
 import click
 
 from ..progress import Reporter
-from .main import PROJECT, breaking_lock, cli, common, dry_run, while_qupath_runs
+from .main import cli
+from .options import PROJECT, common, guarding
 
 if TYPE_CHECKING:
     from ..review.queue_writing import QueueResult
-
-MOST_LINES = 20
-"""Of the queue; the rest is counted and stands in ``--json``."""
+    from ..sync.guards import Guards
 
 
 @cli.command()
@@ -30,9 +29,7 @@ MOST_LINES = 20
 @click.option("--clear", is_flag=True, help="Take every rank and reason away.")
 @click.option("--include-test", is_flag=True, help="Those of test patients too.")
 @click.option("--skip-bad", is_flag=True, help="Leave out images of test patients.")
-@dry_run
-@while_qupath_runs
-@breaking_lock
+@guarding
 @common
 def queue(
     project: Path,
@@ -41,9 +38,7 @@ def queue(
     clear: bool,
     include_test: bool,
     skip_bad: bool,
-    dry_run: bool,
-    while_qupath_runs: bool,
-    break_lock: bool,
+    guards: Guards,
     as_json: bool,
     reporter: Reporter,
 ) -> None:
@@ -59,9 +54,7 @@ def queue(
         clear=clear,
         include_test=include_test,
         skip_bad=skip_bad,
-        dry_run=dry_run,
-        while_qupath_runs=while_qupath_runs,
-        break_lock=break_lock,
+        guards=guards,
         reporter=reporter,
     )
     if as_json:
@@ -86,19 +79,18 @@ def show_queue(result: QueueResult) -> None:
                 r.candidate.object.measurements.get(CONFIDENCE),
                 r.reason,
             ]
-            for r in result.ranked[:MOST_LINES]
+            for r in result.ranked[: console.MOST_LINES]
         ]
         console.table(
             f"to review, by {result.strategy}: {len(result.ranked)}",
             ["rank", "image", "confidence", "reason"],
             rows,
         )
-        if len(result.ranked) > MOST_LINES:
-            console.line(f"and {len(result.ranked) - MOST_LINES} more, all with --json")
+        if len(result.ranked) > console.MOST_LINES:
+            console.line(f"and {len(result.ranked) - console.MOST_LINES} more, all with --json")
         console.line(f"{would}given another place: {result.changed}")
     for name in result.left_out:
         console.line(f"note: left out, as its patient is for testing: {name}")
-    if result.write:
-        console.line(f"written as {result.write}; 'glombridge undo' takes it back")
-    elif not result.dry_run:
+    console.written_as(result.write)
+    if not (result.write or result.dry_run):
         console.line("nothing to write: the project is as this queue would have it")

@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING
 import click
 
 from ..progress import Reporter
-from .main import PROJECT, breaking_lock, cli, common, dry_run, mapping_slides, while_qupath_runs
+from .main import cli
+from .options import PROJECT, common, guarding, mapping_slides
+from .push_commands import show_signs
 
 if TYPE_CHECKING:
     from ..evaluation.intervals import Interval
     from ..steps.agree import AdjudicateResult, AgreeResult
     from ..steps.copy import CopyResult
+    from ..sync.guards import Guards
 
 
 @cli.command()
@@ -80,17 +83,13 @@ def copy(
     metavar="PROJECT",
     help="Show the disagreements in this project as a queue.",
 )
-@dry_run
-@while_qupath_runs
-@breaking_lock
+@guarding
 @common
 def agree(
     projects: tuple[Path, ...],
     out: Path | None,
     adjudicate: Path | None,
-    dry_run: bool,
-    while_qupath_runs: bool,
-    break_lock: bool,
+    guards: Guards,
     as_json: bool,
     reporter: Reporter,
 ) -> None:
@@ -99,9 +98,10 @@ def agree(
     from ..steps.agree import adjudicate as show
     from ..steps.agree import agree as run
     from ..steps.project import Project
+    from ..sync.guards import Guards
     from . import console
 
-    if adjudicate is None and (dry_run or while_qupath_runs or break_lock):
+    if adjudicate is None and guards != Guards():
         msg = "--dry-run, --while-qupath-runs and --break-lock go with --adjudicate PROJECT"
         raise UsageError(msg)
     target = None if adjudicate is None else Project.open(adjudicate)
@@ -111,9 +111,7 @@ def agree(
         shown = show(
             result,
             target,
-            dry_run=dry_run,
-            while_qupath_runs=while_qupath_runs,
-            break_lock=break_lock,
+            guards=guards,
             reporter=reporter,
         )
     if as_json:
@@ -169,18 +167,11 @@ def show_adjudication(result: AdjudicateResult) -> None:
     """What was put in to be looked at."""
     from . import console
 
-    rows = [
-        [i.entry.name, len(i.add), len(i.remove), i.kept]
-        for i in result.images
-        if i.add or i.remove or i.kept
-    ]
     verb = "would be shown" if result.dry_run else "shown"
-    columns = ["image", "added", "removed", "there already"]
-    console.table(f"disagreements {verb} as Disagreement", columns, rows)
+    show_signs(f"disagreements {verb} as Disagreement", result.images)
     for name in result.missing:
         console.line(f"note: {name} is not in that project; its disagreements are not shown")
-    if result.write:
-        console.line(f"written as {result.write}; 'glombridge undo' takes it back")
+    console.written_as(result.write)
 
 
 def _with_interval(value: float | None, interval: Interval | None) -> str:

@@ -7,10 +7,12 @@ from . import (  # noqa: F401 - imported for what they register
     detect_command,
     evaluate_command,
     grades_command,
+    history_commands,
+    pull_commands,
+    push_commands,
     queue_command,
     reader_commands,
     scripts_command,
-    sync_commands,
     tile_command,
     train_command,
 )

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 from ..progress import Reporter
-from .main import PROJECT, breaking_lock, cli, common, dry_run
+from .main import cli
+from .options import PROJECT, breaking_lock, common, dry_run
 
 if TYPE_CHECKING:
     from ..steps.scripts import ScriptsResult

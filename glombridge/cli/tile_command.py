@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..progress import Reporter
-from .main import PROJECT, breaking_lock, cli, common, mapping_slides, on_cluster, size_px
+from .main import cli
+from .options import (
+    PROJECT,
+    breaking_lock,
+    common,
+    deidentifying,
+    mapping_slides,
+    on_cluster,
+    patients_from,
+    size_px,
+)
 
 if TYPE_CHECKING:
     from ..steps.tile import TileResult
@@ -31,14 +41,10 @@ if TYPE_CHECKING:
 @click.option("--overlap", help='A share ("1/3", "0.5"), "400 px", "200 um" or "auto".')
 @click.option("--keep-visible", type=click.FloatRange(0, 1), help="Least share of a cut object.")
 @click.option("--background", type=click.FloatRange(0), help="Background tiles per object tile.")
-@click.option(
-    "--patient-from",
-    type=click.Choice(["metadata", "name", "csv", "image"]),
-    help="Where patients come from; image: each image is its own, which may leak.",
-)
+@patients_from
 @click.option("--allow-few-patients", is_flag=True, help="Accept fewer than three patients.")
 @click.option("--preview", is_flag=True, help="A PNG per slide: grid, tissue and labels.")
-@click.option("--deidentify", is_flag=True, help="Codes instead of image and patient names.")
+@deidentifying
 @click.option("--fresh", is_flag=True, help="Cut every slide, whatever was cut before.")
 @click.option(
     "--workers",

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..progress import Reporter
-from .main import PROJECT, cli, common, trusting_weights
+from .main import cli
+from .options import PROJECT, common, downloading, trusting_weights
 
 if TYPE_CHECKING:
     from ..training import TrainResult
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     default=None,
     help="Start from published weights. Default: if they are on this machine.",
 )
-@click.option("--download", is_flag=True, help="Published weights may be fetched from the network.")
+@downloading
 @click.option("--epochs", type=click.IntRange(1), help="At most.")
 @click.option(
     "--patience",

@@ -16,6 +16,7 @@ from ..provenance import CONFIDENCE
 from ..qupath.store import HierarchyEdit, ImageContents, ImageEntry, ProjectStore
 from ..qupath.stored_form import as_stored, differences
 from ..settings import Settings
+from ..sync.guards import Guards
 from ..sync.look import Look, Seen
 from ..sync.matching import pair_up
 from ..sync.merge import was_scanned
@@ -82,9 +83,7 @@ def write_queue(
     blind: Collection[int] = (),
     skip_bad: bool = False,
     clear: bool = False,
-    dry_run: bool = False,
-    while_qupath_runs: bool = False,
-    break_lock: bool = False,
+    guards: Guards = Guards(),
     reporter: Reporter = SILENT,
 ) -> QueueResult:
     """Rank the untouched proposals of all images, and write rank and reason onto them.
@@ -102,9 +101,7 @@ def write_queue(
         blind: entry ids of images of test patients, which must be marked without a look at the model.
         skip_bad: leave such images out, instead of refusing all.
         clear: take every rank and reason away instead.
-        dry_run: say what would be done and write nothing.
-        while_qupath_runs: the project is not open in the QuPath that runs.
-        break_lock: take the project lock whoever holds it.
+        guards: dry run or not, and which guards of the project are lifted.
         reporter: for progress.
 
     Raises:
@@ -114,14 +111,7 @@ def write_queue(
             be written; each is named.
     """
     entries = {e.id: e for e in store.images()}
-    with open_desk(
-        store,
-        workspace,
-        settings,
-        dry_run=dry_run,
-        while_qupath_runs=while_qupath_runs,
-        break_lock=break_lock,
-    ) as desk:
+    with open_desk(store, workspace, settings, guards) as desk:
         pushed_to = [entries[i] for i in sorted(desk.ledger.states()) if i in entries]
         outcomes = each_image(
             pushed_to, lambda e: _read(desk, e, confidences), title="read", reporter=reporter
@@ -153,7 +143,7 @@ def write_queue(
             written.append(entry.id)
 
         changing = [entries[i] for i, edit in edits.items() if not edit.is_empty]
-        if not dry_run:
+        if not guards.dry_run:
             for image in there.values():
                 desk.record_decisions(image.entry.id, image.look.decisions)
             outcomes_of_writing = each_image(changing, put, title="queue", reporter=reporter)
@@ -165,7 +155,7 @@ def write_queue(
         tuple(ranked),
         {i: e.name for i, e in entries.items()},
         sum(len(e.replace) for e in edits.values()),
-        dry_run,
+        guards.dry_run,
         clear,
         tuple(left_out),
         write_id if written else None,

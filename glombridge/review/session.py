@@ -12,6 +12,7 @@ from ..objects import SlideObject
 from ..progress import SILENT, Reporter
 from ..qupath.store import HierarchyEdit, ImageContents, ImageEntry, ProjectStore
 from ..settings import Settings
+from ..sync.guards import Guards
 from ..sync.look import Decision
 from ..sync.writing import each_image, open_desk
 
@@ -38,8 +39,7 @@ def write_decisions(
     settings: Settings,
     deeds: Mapping[int, Mapping[UUID, Deed]],
     *,
-    while_qupath_runs: bool = False,
-    break_lock: bool = False,
+    guards: Guards = Guards(),
     reporter: Reporter = SILENT,
 ) -> ReviewSession:
     """Write what a human decided onto objects, as the review window does, and put it on record.
@@ -53,8 +53,7 @@ def write_decisions(
         settings: of the project.
         deeds: by entry id and object id, what is decided of an object, for example
             ``lambda obj: accept(obj, Reader("Dr A"), Rules.of(settings))``.
-        while_qupath_runs: the project is not open in the QuPath that runs.
-        break_lock: take the project lock whoever holds it.
+        guards: dry run or not, and which guards of the project are lifted.
         reporter: for progress.
 
     Raises:
@@ -70,20 +69,18 @@ def write_decisions(
             raise InputError(msg)
     decided: dict[int, tuple[Decision, ...]] = {}
     written: list[int] = []
-    with open_desk(
-        store,
-        workspace,
-        settings,
-        dry_run=False,
-        while_qupath_runs=while_qupath_runs,
-        break_lock=break_lock,
-    ) as desk:
+    with open_desk(store, workspace, settings, guards) as desk:
         write_id = desk.ledger.next_write_id()
 
         def decide(entry: ImageEntry) -> None:
             contents = store.read(entry.id)
             found = desk.look(contents).decisions
             changed = _changed(contents, deeds[entry.id])
+            if guards.dry_run:
+                there = {o.id: o for o in (*contents.objects, *changed)}
+                would_be = replace(contents, objects=tuple(there.values()))
+                decided[entry.id] = tuple(desk.look(would_be).decisions)
+                return
             desk.record_decisions(entry.id, found)
             if changed:
                 store.add_classes(sorted({o.path_class for o in changed if o.path_class}, key=str))

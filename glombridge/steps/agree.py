@@ -20,6 +20,7 @@ from ..review.agreement import Comparison, ReadImage, compare, places_of
 from ..review.disagreements import DISAGREEMENTS, as_signs
 from ..review.readers import READER_FILE, read_reader
 from ..schemes import Scheme
+from ..sync.guards import Guards
 from ..sync.signs import SignsImage, show_signs
 from .agree_reading import MOST_NAMED, Reading, read_project
 from .project import Project
@@ -171,9 +172,7 @@ def adjudicate(
     result: AgreeResult,
     project: Project,
     *,
-    dry_run: bool = False,
-    while_qupath_runs: bool = False,
-    break_lock: bool = False,
+    guards: Guards = Guards(),
     reporter: Reporter = SILENT,
 ) -> AdjudicateResult:
     """Show disagreements in a project as a queue, in place of those shown before.
@@ -181,9 +180,7 @@ def adjudicate(
     Args:
         result: what readers see differently.
         project: to show it in; nothing a human made there is changed.
-        dry_run: say what would be done and write nothing.
-        while_qupath_runs: the project is not open in the QuPath that runs.
-        break_lock: take the project lock whoever holds it.
+        guards: dry run or not, and which guards of the project are lifted.
         reporter: for progress.
 
     Raises:
@@ -206,14 +203,12 @@ def adjudicate(
         project.settings,
         as_signs(result.comparison.disagreements, entry_of),
         DISAGREEMENTS,
-        dry_run=dry_run,
-        while_qupath_runs=while_qupath_runs,
-        break_lock=break_lock,
+        guards=guards,
         reporter=reporter,
     )
     without = {d.image for d in result.comparison.disagreements} - entry_of.keys()
     missing = tuple(result.comparison.images[k].name for k in sorted(without))
-    return AdjudicateResult(images, dry_run, write, missing)
+    return AdjudicateResult(images, guards.dry_run, write, missing)
 
 
 def common_images(

@@ -10,6 +10,7 @@ from ..errors import InputError, UsageError
 from ..provenance import SEARCHED
 from ..qupath.saving import PROJECT_ENTRY
 from ..qupath.store import ImageEntry, ProjectStore
+from ..sync.guards import Guards
 from ..sync.roles import is_marked
 from ..sync.writing import open_desk
 from .project import Project
@@ -43,9 +44,7 @@ def mark(
     images: Sequence[str],
     *,
     searched: bool = True,
-    dry_run: bool = False,
-    while_qupath_runs: bool = False,
-    break_lock: bool = False,
+    guards: Guards = Guards(),
 ) -> MarkResult:
     """Write into the project that every object of some images has been marked, or that it has not.
 
@@ -53,9 +52,7 @@ def mark(
         project: the project.
         images: names, or ``#`` and the entry id where two have one name.
         searched: what is said of them.
-        dry_run: say what would be done and write nothing.
-        while_qupath_runs: the project is not open in the QuPath that runs.
-        break_lock: take the project lock whoever holds it.
+        guards: dry run or not, and which guards of the project are lifted.
 
     Raises:
         UsageError: no image given.
@@ -65,17 +62,10 @@ def mark(
     if not images:
         msg = "name the images to be marked"
         raise UsageError(msg)
-    with open_desk(
-        project.store,
-        project.workspace,
-        project.settings,
-        dry_run=dry_run,
-        while_qupath_runs=while_qupath_runs,
-        break_lock=break_lock,
-    ) as desk:
+    with open_desk(project.store, project.workspace, project.settings, guards) as desk:
         chosen = images_named(project.store, images)
         changing = [e for e in chosen if is_marked(e) is not searched]
-        if changing and not dry_run:
+        if changing and not guards.dry_run:
             value = "true" if searched else None
             desk.store.set_metadata_of_images(
                 {e.id: {SEARCHED: value} for e in changing},
@@ -85,7 +75,7 @@ def mark(
                 desk.ledger.record("mark", image=entry.id, searched=searched)
             desk.prune([PROJECT_ENTRY])
     same = [e.name for e in chosen if e not in changing]
-    return MarkResult(searched, tuple(e.name for e in changing), tuple(same), dry_run)
+    return MarkResult(searched, tuple(e.name for e in changing), tuple(same), guards.dry_run)
 
 
 def images_named(store: ProjectStore, images: Sequence[str]) -> list[ImageEntry]:

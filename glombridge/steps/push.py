@@ -9,6 +9,7 @@ from ..ledger.schema import DEFAULT_LAYER
 from ..objects import ObjectKind
 from ..progress import SILENT, Reporter
 from ..slides.reader import fingerprint
+from ..sync.guards import Guards
 from ..sync.push import Proposals, PushResult
 from ..sync.push import push as push_proposals
 from ..sync.withdraw import WithdrawResult
@@ -26,9 +27,7 @@ def push(
     min_confidence: float | None = None,
     include_test: bool = False,
     skip_bad: bool = False,
-    dry_run: bool = False,
-    while_qupath_runs: bool = False,
-    break_lock: bool = False,
+    guards: Guards = Guards(),
     reporter: Reporter = SILENT,
 ) -> PushResult:
     """Put a detection run, the newest by default, into the project as proposals.
@@ -42,9 +41,7 @@ def push(
         include_test: into images of test patients too, which are then no longer marked blind to the
             model.
         skip_bad: leave out images whose detections cannot be pushed.
-        dry_run: say what would be done and write nothing.
-        while_qupath_runs: the project is not open in the QuPath that runs.
-        break_lock: take the project lock whoever holds it.
+        guards: dry run or not, and which guards of the project are lifted.
         reporter: for progress.
 
     Raises:
@@ -68,9 +65,7 @@ def push(
         objects=objects,
         bad=bad,
         skip_bad=skip_bad,
-        dry_run=dry_run,
-        while_qupath_runs=while_qupath_runs,
-        break_lock=break_lock,
+        guards=guards,
         reporter=reporter,
     )
 
@@ -80,9 +75,7 @@ def withdraw(
     *,
     run: str | None = None,
     layer: str | None = None,
-    dry_run: bool = False,
-    while_qupath_runs: bool = False,
-    break_lock: bool = False,
+    guards: Guards = Guards(),
     reporter: Reporter = SILENT,
 ) -> WithdrawResult:
     """Take a run's or a layer's proposals out; see :func:`glombridge.sync.withdraw.withdraw`.
@@ -91,9 +84,7 @@ def withdraw(
         project: the project.
         run: id of a detection run.
         layer: name of a layer.
-        dry_run: say what would be done and write nothing.
-        while_qupath_runs: the project is not open in the QuPath that runs.
-        break_lock: take the project lock whoever holds it.
+        guards: dry run or not, and which guards of the project are lifted.
         reporter: for progress.
 
     Raises:
@@ -108,9 +99,7 @@ def withdraw(
         project.settings,
         run=run,
         layer=layer,
-        dry_run=dry_run,
-        while_qupath_runs=while_qupath_runs,
-        break_lock=break_lock,
+        guards=guards,
         reporter=reporter,
     )
 

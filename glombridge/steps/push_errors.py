@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from ..evaluation.faults import Fault
 from ..progress import SILENT, Reporter
+from ..sync.guards import Guards
 from ..sync.push_errors import PushErrorsResult
 from ..sync.push_errors import push_errors as push_faults
 from .project import Project
@@ -17,9 +18,7 @@ def push_errors(
     *,
     run: str | None = None,
     include_test: bool = False,
-    dry_run: bool = False,
-    while_qupath_runs: bool = False,
-    break_lock: bool = False,
+    guards: Guards = Guards(),
     reporter: Reporter = SILENT,
 ) -> PushErrorsResult:
     """Show the errors of an evaluated run, the newest by default, in QuPath.
@@ -29,9 +28,7 @@ def push_errors(
         run: id of the training run.
         include_test: on images of test patients too, which are then no longer marked blind to the
             model.
-        dry_run: say what would be done and write nothing.
-        while_qupath_runs: the project is not open in the QuPath that runs.
-        break_lock: take the project lock whoever holds it.
+        guards: dry run or not, and which guards of the project are lifted.
         reporter: for progress.
 
     Raises:
@@ -50,9 +47,7 @@ def push_errors(
         shown,
         run=folder.name,
         model=str(document["weights_sha256"])[:12],
-        dry_run=dry_run,
-        while_qupath_runs=while_qupath_runs,
-        break_lock=break_lock,
+        guards=guards,
         reporter=reporter,
     )
     return replace(result, left_out=len(faults) - len(shown))

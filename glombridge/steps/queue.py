@@ -6,6 +6,7 @@ from ..documents import expecting, parse_json
 from ..progress import SILENT, Reporter
 from ..review.queue import strategy_of
 from ..review.queue_writing import QueueResult, write_queue
+from ..sync.guards import Guards
 from .project import Project
 
 
@@ -17,9 +18,7 @@ def queue(
     clear: bool = False,
     include_test: bool = False,
     skip_bad: bool = False,
-    dry_run: bool = False,
-    while_qupath_runs: bool = False,
-    break_lock: bool = False,
+    guards: Guards = Guards(),
     reporter: Reporter = SILENT,
 ) -> QueueResult:
     """Rank the untouched proposals of all images; see :func:`glombridge.review.queue_writing.write_queue`.
@@ -31,9 +30,7 @@ def queue(
         clear: take every rank and reason away instead.
         include_test: rank those of test patients too.
         skip_bad: leave out images of test patients, instead of refusing.
-        dry_run: say what would be done and write nothing.
-        while_qupath_runs: the project is not open in the QuPath that runs.
-        break_lock: take the project lock whoever holds it.
+        guards: dry run or not, and which guards of the project are lifted.
         reporter: for progress.
 
     Raises:
@@ -52,9 +49,7 @@ def queue(
         blind=set() if include_test else project.test_images(project.store.images()),
         skip_bad=skip_bad,
         clear=clear,
-        dry_run=dry_run,
-        while_qupath_runs=while_qupath_runs,
-        break_lock=break_lock,
+        guards=guards,
         reporter=reporter,
     )
 

@@ -8,6 +8,7 @@ from typing import Any
 from ..progress import SILENT, Reporter
 from ..review.queue_writing import QueueResult
 from ..settings import PAPER_TILES, SplitSettings
+from ..sync.guards import Guards
 from ..sync.push import PushResult
 from ..training import TrainOptions, TrainResult, paper_options
 from .detect import DetectResult, detect
@@ -94,6 +95,7 @@ def walk_round(
     run = trained.run.name
     evaluated = evaluate(project, weights=run, device=device, reporter=reporter)
     detected = detect(project, weights=run, device=device, reporter=reporter)
-    pushed = push(project, detected.folder, while_qupath_runs=while_qupath_runs, reporter=reporter)
-    ranked = queue(project, skip_bad=True, while_qupath_runs=while_qupath_runs, reporter=reporter)
+    guards = Guards(while_qupath_runs=while_qupath_runs)
+    pushed = push(project, detected.folder, guards=guards, reporter=reporter)
+    ranked = queue(project, skip_bad=True, guards=guards, reporter=reporter)
     return RoundResult(tiled, trained, evaluated, detected, pushed, ranked)

@@ -20,6 +20,7 @@ from ..ledger.writes import Write, WrittenImage, read_writes
 from ..progress import SILENT, Reporter
 from ..qupath import NativeStore
 from ..qupath.saving import stamp_of
+from ..sync.guards import Guards
 from ..sync.writing import open_desk
 from .project import Project
 
@@ -99,9 +100,7 @@ def undo(
     project: Project,
     write: str | None = None,
     *,
-    dry_run: bool = False,
-    while_qupath_runs: bool = False,
-    break_lock: bool = False,
+    guards: Guards = Guards(),
     reporter: Reporter = SILENT,
 ) -> UndoResult:
     """Bring back what a write replaced. Doing it twice is doing it once.
@@ -109,9 +108,7 @@ def undo(
     Args:
         project: the project.
         write: id of the write; the newest on record by default, also if it is undone already.
-        dry_run: check everything and write nothing.
-        while_qupath_runs: the project is not open in the QuPath that runs.
-        break_lock: take the project lock whoever holds it.
+        guards: dry run or not, and which guards of the project are lifted.
         reporter: for progress.
 
     Raises:
@@ -127,17 +124,10 @@ def undo(
     done: list[UndoneImage] = []
     failed: list[str] = []
     last: GlombridgeError | None = None
-    with open_desk(
-        project.store,
-        workspace,
-        project.settings,
-        dry_run=dry_run,
-        while_qupath_runs=while_qupath_runs,
-        break_lock=break_lock,
-    ) as desk:
+    with open_desk(project.store, workspace, project.settings, guards) as desk:
         writes = read_writes(desk.ledger)
         chosen = _choose(writes, write, workspace)
-        undoing = _Undoing(store, workspace, desk.ledger, writes, chosen, dry_run)
+        undoing = _Undoing(store, workspace, desk.ledger, writes, chosen, guards.dry_run)
         with reporter.task("undo", len(chosen.images)) as task:
             for image in chosen.images:
                 name = names.get(image.image, "?")
@@ -159,7 +149,7 @@ def undo(
         )
         raise PartlyDoneError(msg)
     earlier = [w.id for w in writes[: writes.index(chosen)] if not w.undone]
-    return UndoResult(chosen, tuple(done), dry_run, earlier[-1] if earlier else None)
+    return UndoResult(chosen, tuple(done), guards.dry_run, earlier[-1] if earlier else None)
 
 
 def _choose(writes: list[Write], write: str | None, workspace: Workspace) -> Write:

@@ -18,6 +18,7 @@ from ..provenance import CONFIDENCE
 from ..qupath.store import ImageContents, ImageEntry, ProjectStore
 from ..settings import Settings
 from .checks import problems_of
+from .guards import Guards
 from .merge import MergePlan, Ours, merge
 from .proposals import Proposals, Source, as_objects
 from .writing import Desk, Outcomes, each_image, open_desk
@@ -114,9 +115,7 @@ def push(
     objects: ObjectKind | None = None,
     bad: Mapping[int, Sequence[str]] | None = None,
     skip_bad: bool = False,
-    dry_run: bool = False,
-    while_qupath_runs: bool = False,
-    break_lock: bool = False,
+    guards: Guards = Guards(),
     reporter: Reporter = SILENT,
 ) -> PushResult:
     """Merge what a run sees with what is there, and write the difference; see :mod:`.merge`.
@@ -134,9 +133,7 @@ def push(
         objects: annotations or detections, instead of what the settings say.
         bad: what the caller found wrong with the proposals of an image, by entry id.
         skip_bad: leave out images whose proposals cannot be pushed, instead of refusing all.
-        dry_run: say what would be done and write nothing.
-        while_qupath_runs: the project is not open in the QuPath that runs.
-        break_lock: take the project lock whoever holds it.
+        guards: dry run or not, and which guards of the project are lifted.
         reporter: for progress.
 
     Raises:
@@ -146,14 +143,7 @@ def push(
     """
     source = Source(run, model, layer)
     kind = objects or ObjectKind(settings.push.objects)
-    with open_desk(
-        store,
-        workspace,
-        settings,
-        dry_run=dry_run,
-        while_qupath_runs=while_qupath_runs,
-        break_lock=break_lock,
-    ) as desk:
+    with open_desk(store, workspace, settings, guards) as desk:
         skipped = problems_of(proposals, store, settings, more=bad or {})
         if skipped and not skip_bad:
             raise InputError(_bad_text(skipped, store))
@@ -166,14 +156,14 @@ def push(
             title="push",
             reporter=reporter,
         )
-        if not dry_run:
+        if not guards.dry_run:
             pushing.finish(outcomes)
     outcomes.raise_if_failed("pushed")
     return PushResult(
         run,
         layer,
         tuple(outcomes.done),
-        dry_run,
+        guards.dry_run,
         skipped,
         tuple(pushing.written),
         pushing.write if pushing.written else None,

@@ -14,6 +14,7 @@ from ..progress import SILENT, Reporter
 from ..provenance import CONFIDENCE, ERROR, ERROR_STATE, MODEL, RUN
 from ..qupath.store import ProjectStore
 from ..settings import Settings
+from .guards import Guards
 from .signs import SignKind, SignsImage, show_signs, sign
 
 MISSED = PathClass(("Missed",), Color(230, 150, 0))
@@ -56,9 +57,7 @@ def push_errors(
     *,
     run: str,
     model: str,
-    dry_run: bool = False,
-    while_qupath_runs: bool = False,
-    break_lock: bool = False,
+    guards: Guards = Guards(),
     reporter: Reporter = SILENT,
 ) -> PushErrorsResult:
     """Show errors in QuPath, in place of those shown before; see :func:`.signs.show_signs`.
@@ -70,9 +69,7 @@ def push_errors(
         faults: what to show.
         run: id of the training run, kept on each object.
         model: short hash of the weights, kept on each object.
-        dry_run: say what would be done and write nothing.
-        while_qupath_runs: the project is not open in the QuPath that runs.
-        break_lock: take the project lock whoever holds it.
+        guards: dry run or not, and which guards of the project are lifted.
         reporter: for progress.
 
     Raises:
@@ -89,12 +86,10 @@ def push_errors(
         {image: as_objects(found, run=run, model=model) for image, found in by_image.items()},
         ERRORS,
         about=run,
-        dry_run=dry_run,
-        while_qupath_runs=while_qupath_runs,
-        break_lock=break_lock,
+        guards=guards,
         reporter=reporter,
     )
-    return PushErrorsResult(run, images, dry_run, write)
+    return PushErrorsResult(run, images, guards.dry_run, write)
 
 
 def as_objects(faults: Iterable[Fault], *, run: str, model: str) -> dict[uuid.UUID, SlideObject]:

@@ -19,6 +19,7 @@ from ..progress import SILENT, Reporter
 from ..provenance import STATE
 from ..qupath.store import HierarchyEdit, ImageEntry, ProjectStore
 from ..settings import Settings
+from .guards import Guards
 from .writing import each_image, open_desk
 
 _NAMESPACE = uuid.UUID("c2f5b0c4-3a55-5d0e-8f3e-0a1b6a4d9e77")
@@ -73,9 +74,7 @@ def show_signs(
     kind: SignKind,
     *,
     about: str | None = None,
-    dry_run: bool = False,
-    while_qupath_runs: bool = False,
-    break_lock: bool = False,
+    guards: Guards = Guards(),
     reporter: Reporter = SILENT,
 ) -> tuple[tuple[SignsImage, ...], str | None]:
     """Show signs in place of those of their kind shown before. A second identical call changes nothing.
@@ -88,9 +87,7 @@ def show_signs(
             project are passed over.
         kind: of all of them.
         about: the run they are about, for the history.
-        dry_run: say what would be done and write nothing.
-        while_qupath_runs: the project is not open in the QuPath that runs.
-        break_lock: take the project lock whoever holds it.
+        guards: dry run or not, and which guards of the project are lifted.
         reporter: for progress.
 
     Returns:
@@ -104,21 +101,14 @@ def show_signs(
     written: list[int] = []
     # Also images without signs now may show some of before.
     entries = [e for e in store.images() if e.has_data or e.id in wanted]
-    with open_desk(
-        store,
-        workspace,
-        settings,
-        dry_run=dry_run,
-        while_qupath_runs=while_qupath_runs,
-        break_lock=break_lock,
-    ) as desk:
+    with open_desk(store, workspace, settings, guards) as desk:
         write_id = desk.ledger.next_write_id()
 
         def show(entry: ImageEntry) -> SignsImage:
             contents = store.read(entry.id)
             image = plan_signs(entry, contents.objects, wanted.get(entry.id, {}), kind)
             edit = HierarchyEdit(add=image.add, remove=image.remove)
-            if not edit.is_empty and not dry_run:
+            if not edit.is_empty and not guards.dry_run:
                 desk.record_decisions(entry.id, desk.look(contents).decisions)
                 store.add_classes(kind.classes)
                 desk.write(

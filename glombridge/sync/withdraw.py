@@ -11,6 +11,7 @@ from ..ledger import Ledger, State, Workspace
 from ..progress import SILENT, Reporter
 from ..qupath.store import HierarchyEdit, ImageEntry, ProjectStore
 from ..settings import Settings
+from .guards import Guards
 from .look import Seen
 from .writing import each_image, open_desk
 
@@ -70,9 +71,7 @@ def withdraw(
     *,
     run: str | None = None,
     layer: str | None = None,
-    dry_run: bool = False,
-    while_qupath_runs: bool = False,
-    break_lock: bool = False,
+    guards: Guards = Guards(),
     reporter: Reporter = SILENT,
 ) -> WithdrawResult:
     """Take out the proposals of a run, a layer, or a run in a layer, that no human has touched.
@@ -85,9 +84,7 @@ def withdraw(
         settings: of the project.
         run: id of the detection run.
         layer: name of the layer.
-        dry_run: say what would be done and write nothing.
-        while_qupath_runs: the project is not open in the QuPath that runs.
-        break_lock: take the project lock whoever holds it.
+        guards: dry run or not, and which guards of the project are lifted.
         reporter: for progress.
 
     Raises:
@@ -104,14 +101,7 @@ def withdraw(
     )
     entries = {e.id: e for e in store.images()}
     written: list[int] = []
-    with open_desk(
-        store,
-        workspace,
-        settings,
-        dry_run=dry_run,
-        while_qupath_runs=while_qupath_runs,
-        break_lock=break_lock,
-    ) as desk:
+    with open_desk(store, workspace, settings, guards) as desk:
         images = [entries[i] for i in _images(desk.ledger, run, layer, what) if i in entries]
         write_id = desk.ledger.next_write_id()
 
@@ -121,7 +111,7 @@ def withdraw(
             desk.record_decisions(entry.id, look.decisions)
             image = _sorted_out(entry, look.seen.values(), run, layer)
             edit = HierarchyEdit(remove=frozenset(s.base.id for s in image.withdrawn))
-            if not edit.is_empty and not dry_run:
+            if not edit.is_empty and not guards.dry_run:
                 desk.write(contents, edit, command="withdraw", write=write_id, about=(run, layer))
                 written.append(entry.id)
             return image
@@ -129,7 +119,7 @@ def withdraw(
         outcomes = each_image(images, take_out, title="withdraw", reporter=reporter)
         desk.prune(written)
     outcomes.raise_if_failed("changed")
-    return WithdrawResult(what, tuple(outcomes.done), dry_run, write_id if written else None)
+    return WithdrawResult(what, tuple(outcomes.done), guards.dry_run, write_id if written else None)
 
 
 def _images(ledger: Ledger, run: str | None, layer: str | None, what: str) -> list[int]:

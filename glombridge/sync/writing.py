@@ -22,6 +22,7 @@ from ..objects import SlideObject
 from ..progress import Reporter
 from ..qupath.store import HierarchyEdit, ImageContents, ImageEntry, ProjectStore, WriteReceipt
 from ..settings import Settings
+from .guards import Guards
 from .look import Decision, Look, look_at
 from .proposals import Source
 
@@ -80,10 +81,7 @@ def open_desk(
     store: ProjectStore,
     workspace: Workspace,
     settings: Settings,
-    *,
-    dry_run: bool,
-    while_qupath_runs: bool = False,
-    break_lock: bool = False,
+    guards: Guards = Guards(),
 ) -> Iterator[Desk]:
     """Hold the project for a command that changes images; for a dry run only look at it.
 
@@ -91,14 +89,15 @@ def open_desk(
         ProtectedError: QuPath runs, or somebody else is writing.
         DamagedFileError: the history cannot be read.
     """
-    if dry_run:
+    if guards.dry_run:
         with workspace.ledger_view() as ledger:
-            yield Desk(store, workspace, ledger, settings, dry_run)
+            yield Desk(store, workspace, ledger, settings, guards.dry_run)
         return
-    refuse_while_qupath_runs(allow=while_qupath_runs)
-    with ProjectLock(workspace.lock_file, break_lock=break_lock), workspace.ledger() as ledger:
+    refuse_while_qupath_runs(allow=guards.while_qupath_runs)
+    lock = ProjectLock(workspace.lock_file, break_lock=guards.break_lock)
+    with lock, workspace.ledger() as ledger:
         settle_writes(store, ledger)
-        yield Desk(store, workspace, ledger, settings, dry_run)
+        yield Desk(store, workspace, ledger, settings, guards.dry_run)
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from glombridge.review.grades import RESEARCH_USE
 from glombridge.schemes import shipped_scheme
 from glombridge.steps.project import Project
 from glombridge.steps.tile import dataset_settings
+from glombridge.sync.guards import Guards
 from glombridge.sync.push import Proposals, push
 
 OXFORD = shipped_scheme("oxford")
@@ -417,7 +418,7 @@ def test_proposals_count_once_a_human_has_judged_them(
         [seen],
         run="detect-001",
         model="abc",
-        while_qupath_runs=True,
+        guards=Guards(while_qupath_runs=True),
     )
     contents = study.store.read(image)
     accepted, edited, rejected, pending = sorted(

@@ -21,6 +21,7 @@ from glombridge.settings import Settings
 from glombridge.steps.project import Project
 from glombridge.steps.status import status
 from glombridge.steps.undo import Outcome, list_writes, undo
+from glombridge.sync.guards import Guards
 from glombridge.sync.push import Proposals, PushResult, push
 
 BOX = (1000.0, 1000.0, 1400.0, 1400.0)
@@ -103,7 +104,7 @@ def test_undo_twice_is_undo_once(project: Project) -> None:
 def test_a_dry_run_writes_nothing(project: Project) -> None:
     pushed(project, BOX)
     before = {p: p.read_bytes() for p in project.store.folder.rglob("*") if p.is_file()}
-    assert undo(project, dry_run=True).restored == 2
+    assert undo(project, guards=Guards(dry_run=True)).restored == 2
     assert {p: p.read_bytes() for p in project.store.folder.rglob("*") if p.is_file()} == before
 
 

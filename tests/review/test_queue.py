@@ -24,6 +24,7 @@ from glombridge.settings import Settings
 from glombridge.steps.project import Project
 from glombridge.steps.pull import pull
 from glombridge.steps.undo import undo
+from glombridge.sync.guards import Guards
 from glombridge.sync.push import Proposals, PushResult, push
 
 WHOLE = shapely.box(0, 0, 4000, 3000)
@@ -144,7 +145,7 @@ def objects(project: Project) -> list[SlideObject]:
 def test_a_queue_leaves_proposals_untouched_and_a_second_one_nothing(project: Project) -> None:
     pushed(project)
     before = data_files(project)
-    would = queue(project, dry_run=True)
+    would = queue(project, guards=Guards(dry_run=True))
     assert (would.changed, would.write, data_files(project)) == (12, None, before)
     done = queue(project)
     assert done.changed == 12

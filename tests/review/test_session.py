@@ -41,6 +41,7 @@ from glombridge.steps.history import history
 from glombridge.steps.project import Project
 from glombridge.steps.pull import pull
 from glombridge.steps.undo import undo
+from glombridge.sync.guards import Guards
 from glombridge.sync.push import Proposals, push
 
 GOLDEN = Path(__file__).parents[1] / "data" / "qupath_golden"
@@ -163,6 +164,26 @@ def test_a_scripted_session_comes_back_as_states_grades_and_times(project: Proje
         five.id: State.PROPOSAL,
         six.id: State.PROPOSAL,
     }
+
+
+def test_a_dry_run_decides_the_same_and_writes_nothing(project: Project) -> None:
+    propose(project)
+    image = project.store.images()[0].id
+    one, two, *_ = proposals(project, image)
+    deeds = {
+        one.id: lambda o: accept(o, dr("Dr A", 0, 2.0), RULES),
+        two.id: lambda o: reject(o, dr("Dr A", 0), RULES),
+    }
+    here = project.store, project.workspace, SETTINGS, {image: deeds}
+    before = {p: p.read_bytes() for p in project.store.folder.rglob("*") if p.is_file()}
+    would = write_decisions(*here, guards=Guards(dry_run=True))
+    assert {p: p.read_bytes() for p in project.store.folder.rglob("*") if p.is_file()} == before
+    assert would.write is None
+    did = write_decisions(*here)
+    assert did.write is not None
+    told = [{d.id: (d.before, d.after, d.by) for d in s.decisions[image]} for s in (would, did)]
+    assert told[0] == told[1]
+    assert told[0].keys() >= {one.id, two.id}
 
 
 def test_a_review_saved_in_qupath_pulls_back_and_so_does_a_second_look(project: Project) -> None:

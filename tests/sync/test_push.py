@@ -17,6 +17,7 @@ from glombridge.objects import Color, ObjectKind, Outline, OutlineKind, PathClas
 from glombridge.qupath.stored_form import differences
 from glombridge.settings import PushSettings, Settings
 from glombridge.sync import push
+from glombridge.sync.guards import Guards
 from glombridge.sync.push import Proposals, PushResult
 
 BOX = (1000.0, 1000.0, 1400.0, 1400.0)
@@ -106,7 +107,7 @@ def test_a_probability_is_pushed_once_and_known_again(
 
 def test_a_dry_run_writes_nothing_at_all(project: SmallProject) -> None:
     before = project.bytes_of_everything()
-    result = run_push(project, proposals(project.first, BOX), dry_run=True)
+    result = run_push(project, proposals(project.first, BOX), guards=Guards(dry_run=True))
     assert result.added == 1
     assert project.bytes_of_everything() == before
     assert not project.workspace.history.path.exists()
@@ -329,7 +330,8 @@ def test_a_running_qupath_is_respected(
     monkeypatch.setattr(running_qupath, "running_qupath", lambda: [4711])
     with pytest.raises(ProtectedError, match="4711"):
         run_push(project, proposals(project.first, BOX))
-    assert run_push(project, proposals(project.first, BOX), while_qupath_runs=True).added == 1
+    lifted = Guards(while_qupath_runs=True)
+    assert run_push(project, proposals(project.first, BOX), guards=lifted).added == 1
 
 
 def test_one_image_that_cannot_be_written_does_not_stop_the_others(project: SmallProject) -> None:

@@ -12,6 +12,7 @@ from glombridge.objects import Outline, PathClass, SlideObject
 from glombridge.progress import SILENT
 from glombridge.steps.project import Project
 from glombridge.steps.undo import undo
+from glombridge.sync.guards import Guards
 from glombridge.sync.pull import read_annotations
 from glombridge.sync.push_errors import PushErrorsResult, push_errors
 from glombridge.sync.signs import is_untouched_sign
@@ -70,7 +71,13 @@ def test_a_second_identical_call_changes_nothing(
 def test_a_dry_run_writes_nothing(project: SmallProject, faults: list[Fault]) -> None:
     before = project.bytes_of_everything()
     result = push_errors(
-        project.store, project.workspace, project.settings, faults, run="r", model="m", dry_run=True
+        project.store,
+        project.workspace,
+        project.settings,
+        faults,
+        run="r",
+        model="m",
+        guards=Guards(dry_run=True),
     )
     assert sum(len(i.add) for i in result.images) == 3
     assert project.bytes_of_everything() == before
