@@ -200,7 +200,11 @@ if (file == null) {
         'or copy the whole folder qupath_scripts into the folder "scripts" of the project.')
 }
 shared = new GroovyShell(this.class.classLoader).parse(file)
-shared.requireQuPath()
+if (!shared.metaClass.respondsTo(shared, 'begin')) {
+    throw new IllegalStateException("${file} is of an older glombridge than this script, and was left as it is because somebody changed it. " +
+        "Take the newer one, which lies beside it with '.new' behind its name, and run 'glombridge scripts PROJECT' again.")
+}
+shared.begin(file.parentFile, 2)
 
 def gui = binding.variables['glombridge.gui'] ?: Class.forName('qupath.lib.gui.QuPathGUI').getInstance()
 if (gui == null) {

@@ -50,12 +50,14 @@ if (file == null) {
         'or copy the whole folder qupath_scripts into the folder "scripts" of the project.')
 }
 shared = new GroovyShell(this.class.classLoader).parse(file)
-shared.requireQuPath()
+if (!shared.metaClass.respondsTo(shared, 'begin')) {
+    throw new IllegalStateException("${file} is of an older glombridge than this script, and was left as it is because somebody changed it. " +
+        "Take the newer one, which lies beside it with '.new' behind its name, and run 'glombridge scripts PROJECT' again.")
+}
+shared.begin(file.parentFile, 2)
 
 @Field Object exchange = null
-exchange = new GroovyShell(this.class.classLoader).parse(new File(file.parentFile, 'glombridge_exchange.groovy'))
-exchange.shared = shared
-exchange.folder = file.parentFile
+exchange = shared.part('glombridge_exchange.groovy')
 
 /** One glomerulus as graded; glombridge/review/glomerulus.py has the same rules. */
 class Glomerulus {
