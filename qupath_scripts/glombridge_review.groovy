@@ -7,7 +7,7 @@
  *         in the same folder.
  * Tried:  the window in QuPath 0.4.4, built from its source with JavaFX 11; its windowless part with the libraries
  *         of QuPath 0.4.4, 0.5.1, 0.6.0 and 0.7.0.
- * Run:    Automate > Project scripts > glombridge_review, or the menu of glombridge_setup.groovy.
+ * Run:    the menu of glombridge_setup.groovy, or Automate > Project scripts > glombridge review, then Run.
  *
  * Keys, while this window has the focus: N next, P previous, A accept, X reject, U undo, E edit (unlock),
  * D grading done, S image searched; lesions by the letters on their buttons.
@@ -197,7 +197,7 @@ class ReviewWindow {
     }
 
     private VBox filters() {
-        showChoices(walk.firstChoice)
+        offer(shown, walk.choices)
         [image, shown, reason].each {
             it.setFocusTraversable(false)
             // Long reasons and names give way to what stands beside them.
@@ -341,22 +341,21 @@ class ReviewWindow {
     }
 
     private void loaded(Map<String, List<Map>> found, List<String> failed) {
+        boolean isFirst = walk.items.isEmpty()
         found.each { entry, items -> walk.replace(entry, items) }
         isMoving = true
-        image.getItems().setAll(['all images'] + project.getImageList().findAll { found[it.getID()] }*.getImageName().unique())
-        image.setValue('all images')
-        reason.getItems().setAll(['any'] + walk.items*.kind.findAll { it }.unique().sort())
-        reason.setValue('any')
-        showChoices(walk.firstChoice)
+        offer(image, ['all images'] + project.getImageList().findAll { found[it.getID()] }*.getImageName().unique())
+        offer(reason, ['any'] + walk.items*.kind.findAll { it }.unique().sort())
+        offer(shown, walk.choices, isFirst ? walk.firstChoice : shown.getValue())
         isMoving = false
         say(failed ? "Could not be read and are left out: ${failed.join('; ')}" : '', !failed.isEmpty())
         refilter()
         list.requestFocus()
     }
 
-    private void showChoices(String chosen) {
-        shown.getItems().setAll(walk.choices)
-        shown.setValue(chosen)
+    private static void offer(ComboBox<String> box, List<String> choices, String chosen = box.getValue()) {
+        box.getItems().setAll(choices)
+        box.setValue(chosen in choices ? chosen : choices[0])
     }
 
     private void refilter() {
@@ -377,6 +376,7 @@ class ReviewWindow {
             show(null)
         } else {
             list.getSelectionModel().select(wanted)
+            list.scrollTo(Math.max(0, visible.indexOf(wanted) - 2))
         }
     }
 
@@ -598,7 +598,8 @@ class ReviewWindow {
     private void reloadImage() {
         walk.forget(desk.entry?.getID())
         desk.reload()
-        say('')
+        // What changed one image has most likely changed others.
+        load()
     }
 
     private void imageChanged() {

@@ -27,6 +27,7 @@ import qupath.lib.objects.classes.PathClass
 class Names {
 
     static final String STATE = 'glombridge.state'
+    static final String PROPOSAL = 'proposal'
     static final String DISAGREEMENT_STATE = 'disagreement'
     static final String REVIEWER = 'glombridge.reviewer'
     static final String REVIEWED = 'glombridge.reviewed'

@@ -130,8 +130,9 @@ class OpenImage {
             watch.isStrange(shared.images.stamp(desk.entry), desk.imageData.isChanged())
     }
 
+    /** Also what was drawn in the viewer is to be saved; QuPath would ask at every change of image. */
     boolean isSaved() {
-        return unsaved == 0 || desk.entry == null || !data.is(desk.imageData)
+        return desk.entry == null || !data.is(desk.imageData) || !desk.imageData.isChanged()
     }
 
     /** As QuPath saves it. */
