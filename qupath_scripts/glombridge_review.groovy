@@ -30,12 +30,10 @@ import javafx.scene.control.Button
 import javafx.scene.control.CheckBox
 import javafx.scene.control.ComboBox
 import javafx.scene.control.Label
-import javafx.scene.control.ListCell
 import javafx.scene.control.ListView
 import javafx.scene.control.ProgressBar
 import javafx.scene.control.TextField
 import javafx.scene.control.TextInputControl
-import javafx.scene.image.ImageView
 import javafx.scene.input.InputEvent
 import javafx.scene.input.KeyCode
 import javafx.scene.input.KeyEvent
@@ -78,6 +76,7 @@ class ReviewWindow {
     private final scheme
     private final walk
     private final clock
+    private final viewer
     private final opened
     private final thumbnails
     private final Stage stage = new Stage()
@@ -111,8 +110,9 @@ class ReviewWindow {
         scheme = shared.scheme(project.getPath().getParent())
         walk = scripts.walk.walk(scheme)
         clock = shared.clock(parameters.idleMinutes)
-        opened = scripts.viewer.openImage(desk)
-        thumbnails = scripts.viewer.thumbnails(project)
+        viewer = scripts.viewer
+        opened = viewer.openImage(desk)
+        thumbnails = viewer.thumbnails(project)
     }
 
     void open() {
@@ -176,7 +176,7 @@ class ReviewWindow {
         Label title = new Label(scheme.lesions ? "Scheme: ${scheme.title}" : 'No grading scheme')
         title.setStyle('-fx-text-fill: derive(-fx-text-base-color, 35%)')
         progress.setMaxWidth(Double.MAX_VALUE)
-        list.setCellFactory { new Row(this) }
+        list.setCellFactory { viewer.row(walk, thumbnails) { list.refresh() } }
         list.setPlaceholder(new Label('Nothing to show with these filters.'))
         list.getSelectionModel().selectedItemProperty().addListener({ o, before, item -> show(item) } as ChangeListener)
         VBox.setVgrow(list, Priority.ALWAYS)
@@ -452,8 +452,7 @@ class ReviewWindow {
     }
 
     private void describe(Map item) {
-        String confidence = item?.confidence == null || item.reason.startsWith('confidence') ? null : "confidence ${rounded(item.confidence)}"
-        now.setText(item == null ? '' : [title(item), confidence, item.reason, item.reader ? "by ${item.reader}" : null,].findAll { it }.join(' - '))
+        now.setText(item == null ? '' : walk.inWords(item))
         scheme.lesions.each { lesion ->
             Double value = item?.lesions?.get(lesion.name)
             String text = "${lesion.key}  ${lesion.name}"
@@ -461,15 +460,6 @@ class ReviewWindow {
             lesions[lesion.name].setStyle(value ? "-fx-base: ${lesion.color ?: '#4477AA'}" : '')
         }
         searched.setText(desk.entry != null && shared.images.isSearched(desk.entry) ? 'S  Image is searched \u2713' : 'S  Image searched')
-    }
-
-    /** The class; of a disagreement that of the glomerulus, too. */
-    static String title(Map item) {
-        return item.judgedClass in [null, item.className] ? item.className : "${item.className} on ${item.judgedClass}"
-    }
-
-    static String rounded(Double value) {
-        return String.format(Locale.ROOT, '%.2f', value)
     }
 
     // Deciding.
@@ -613,54 +603,6 @@ class ReviewWindow {
             walk.replace(entry.getID(), itemsOf(entry, desk.imageData.getHierarchy()))
             refilter()
         }
-    }
-
-}
-
-/** One row of the list: picture, rank, confidence, reason, what became of it. */
-class Row extends ListCell<Map> {
-
-    private static final int PICTURE_PX = 56
-    private static final Map<String, String> SIGNS = [
-        proposed: '', accepted: '\u2713', graded: '\u2713\u2713', rejected: '\u2717', disagreement: '', settled: '\u2713',
-    ]
-
-    private final window
-    private final ImageView picture = new ImageView()
-    private final Label head = new Label()
-    private final Label below = new Label()
-    private final HBox box
-
-    Row(Object window) {
-        this.window = window
-        picture.setFitWidth(PICTURE_PX)
-        picture.setFitHeight(PICTURE_PX)
-        picture.setPreserveRatio(true)
-        head.setStyle('-fx-font-weight: bold')
-        HBox frame = new HBox(picture)
-        frame.setMinSize(PICTURE_PX, PICTURE_PX)
-        VBox text = new VBox(2, head, below)
-        text.setAlignment(Pos.CENTER_LEFT)
-        HBox.setHgrow(text, Priority.ALWAYS)
-        box = new HBox(10, frame, text)
-        box.setAlignment(Pos.CENTER_LEFT)
-        setPrefWidth(0)
-    }
-
-    @Override
-    protected void updateItem(Map item, boolean isEmpty) {
-        super.updateItem(item, isEmpty)
-        setText(null)
-        setGraphic(isEmpty || item == null ? null : box)
-        if (isEmpty || item == null) {
-            return
-        }
-        picture.setImage(window.thumbnails.of(item) { window.list.refresh() })
-        String rank = item.rank == null ? '' : "${item.rank as int}.  "
-        String confidence = item.confidence == null ? '' : "  ${ReviewWindow.rounded(item.confidence)}"
-        head.setText("${rank}${ReviewWindow.title(item)}${confidence}  ${SIGNS[item.state]}")
-        below.setText([item.image, item.reason].findAll { it }.join(' - '))
-        box.setOpacity(item.state in ['proposed', 'disagreement'] ? 1d : 0.6d)
     }
 
 }

@@ -36,7 +36,8 @@ def state = {
     }
 }
 def told = { row ->
-    row == null ? null : [name: names[row.id], state: row.state, judged: names[row.judged], kind: row.kind, lesions: row.lesions.findAll { it.value != null }]
+    row == null ? null : [name: names[row.id], state: row.state, judged: names[row.judged], kind: row.kind, lesions: row.lesions.findAll { it.value != null },
+                          line: walk.inShort(row), words: walk.inWords(row),]
 }
 def answers = job.steps.collect { step ->
     walk.filter.putAll(step.filter ?: [:])
