@@ -366,18 +366,18 @@ class ReviewWindow {
             kind: reason.getValue() == 'any' ? null : reason.getValue(), lowest: number(lowest.getText()), highest: number(highest.getText()))
         List<Map> visible = walk.visible
         Map before = list.getSelectionModel().getSelectedItem()
-        isMoving = true
-        list.setItems(FXCollections.observableArrayList(visible))
-        isMoving = false
-        count()
         Map wanted = visible.find { it.entry == before?.entry && it.id == before?.id } ?:
             visible.find { it.entry == desk.entry?.getID() && walk.isOpen(it) } ?: (visible ? visible[0] : null)
-        if (wanted == null) {
-            show(null)
-        } else {
+        isMoving = true
+        list.setItems(FXCollections.observableArrayList(visible))
+        if (wanted != null) {
             list.getSelectionModel().select(wanted)
             list.scrollTo(Math.max(0, visible.indexOf(wanted) - 2))
         }
+        isMoving = false
+        count()
+        // Not left to the list: it says nothing where the same row is chosen again.
+        show(wanted)
     }
 
     private static Double number(String text) {
