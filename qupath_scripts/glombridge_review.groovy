@@ -5,7 +5,7 @@
  *         you decide onto the objects: class, measurements, metadata with your name and the time.
  * Needs:  QuPath 0.4 or later, no extension; a project; glombridge_shared, glombridge_walk and glombridge_viewer
  *         in the same folder.
- * Tried:  the window in QuPath 0.4.4, built from its source with JavaFX 11; its windowless part with the libraries
+ * Tried:  the window in QuPath 0.4.4 and 0.5.1, built from their sources with JavaFX 11; its windowless part with the libraries
  *         of QuPath 0.4.4, 0.5.1, 0.6.0 and 0.7.0.
  * Run:    the menu of glombridge_setup.groovy, or Automate > Project scripts > glombridge review, then Run.
  *

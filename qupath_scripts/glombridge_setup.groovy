@@ -6,7 +6,7 @@
  *         makes the menu anew and adds nothing twice. QuPath forgets menus when it closes.
  * Needs:  QuPath 0.4 or later with its user interface, no extension; glombridge_shared.groovy in the same folder.
  * Tried:  its windowless part with the libraries of QuPath 0.4.4, 0.5.1, 0.6.0 and 0.7.0; the menu in
- *         QuPath 0.4.4, built from its source with JavaFX 11. What it calls is in the sources of these versions.
+ *         QuPath 0.4.4 and 0.5.1, built from their sources with JavaFX 11. What it calls is in the sources of these versions.
  * Run:    Automate > Project scripts > glombridge setup, then Run in the script editor.
  */
 

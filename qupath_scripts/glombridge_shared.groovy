@@ -57,13 +57,14 @@ class ObjectFields {
     }
 
     static void setMetadata(PathObject object, Map<String, String> values) {
-        if (hasMetadataMap(object)) {
-            object.getMetadata().clear()
-            object.getMetadata().putAll(values)
+        // In 0.5 the map of a detection is read-only, but these protected methods write it; later ones may drop them.
+        if (object.metaClass.respondsTo(object, 'storeMetadataValue') && object.metaClass.respondsTo(object, 'clearMetadataMap')) {
+            object.clearMetadataMap()
+            values.each { key, value -> object.storeMetadataValue(key, value) }
             return
         }
-        object.clearMetadataMap()
-        values.each { key, value -> object.storeMetadataValue(key, value) }
+        object.getMetadata().clear()
+        object.getMetadata().putAll(values)
     }
 
     static Map<String, Double> measurements(PathObject object) {

@@ -4,7 +4,8 @@
  * Does:   moves QuPath's viewer, opens and saves its images and notices when something else has changed them, shows
  *         small pictures of objects.
  * Needs:  QuPath 0.4 or later with its user interface, no extension. It must lie in the same folder as the other scripts.
- * Tried:  in QuPath 0.4.4, built from its source with JavaFX 11. What it calls is in the sources of 0.5.1, 0.6.0 and 0.7.0.
+ * Tried:  in QuPath 0.4.4 and 0.5.1, built from their sources with JavaFX 11. What it calls is in the sources of 0.6.0
+ *         and 0.7.0.
  */
 
 import groovy.transform.Field

@@ -64,7 +64,8 @@ def human(name: str, x: float, class_name: str = "Glomerulus", **more: Any) -> d
 
 QUEUE = {
     "one": [proposal("third", 10, 3, 0.9), proposal("first", 100, 1, 0.2), human("drawn", 200)],
-    "two": [proposal("second", 10, 2, 0.5)],
+    # Metadata of a detection are read-only in QuPath 0.5, but for those who know how.
+    "two": [proposal("second", 10, 2, 0.5, detection=True)],
 }
 READERS = {
     "one": [

@@ -18,7 +18,8 @@ job.images.each { image, rows ->
     rows.each { row ->
         def (x, y, w, h) = row.box
         def roi = ROIs.createRectangleROI(x, y, w, h, ImagePlane.getPlane((row.z ?: 0) as int, 0))
-        def object = PathObjects.createAnnotationObject(roi, PathClass.fromString(row['class']))
+        def make = row.detection ? PathObjects.&createDetectionObject : PathObjects.&createAnnotationObject
+        def object = make(roi, PathClass.fromString(row['class']))
         shared.objects.setMeasurements(object, row.measurements ?: [:])
         shared.objects.setMetadata(object, row.metadata ?: [:])
         object.setLocked(true)
