@@ -19,6 +19,8 @@ import javafx.scene.control.Menu
 import javafx.scene.control.MenuItem
 import javafx.scene.control.SeparatorMenuItem
 import javafx.scene.input.KeyCombination
+import javafx.scene.layout.Region
+import javax.script.ScriptException
 import qupath.lib.objects.classes.PathClass
 
 // Parameters.
@@ -145,16 +147,24 @@ class GlombridgeMenu {
                 gui.runScript(file, null)
             } catch (Exception error) {
                 org.slf4j.LoggerFactory.getLogger('glombridge').error(error.message, error)
-                Platform.runLater { warn(error.message) }
+                // QuPath puts the line number around it, which is in the log.
+                Throwable cause = error
+                while (cause instanceof ScriptException && cause.cause != null) {
+                    cause = cause.cause
+                }
+                Platform.runLater { warn(cause.message ?: cause.toString()) }
             }
         }
     }
 
-    private static void warn(String text) {
+    private void warn(String text) {
         // Not QuPath's own dialog: its class has moved in 0.5.
         Alert alert = new Alert(Alert.AlertType.WARNING, text)
         alert.setTitle('glombridge')
         alert.setHeaderText(null)
+        alert.initOwner(gui.getStage())
+        // Else a long text ends in dots.
+        alert.getDialogPane().setMinHeight(Region.USE_PREF_SIZE)
         alert.show()
     }
 
