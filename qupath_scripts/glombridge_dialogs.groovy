@@ -4,7 +4,7 @@
  * Does:   asks for files and folders, shows messages and tables.
  * Needs:  QuPath 0.4 or later with its user interface, no extension; plain JavaFX, because QuPath's own dialogs moved
  *         from one version to the next.
- * Tried:  in QuPath 0.4.4, built from its source with JavaFX 11.
+ * Tried:  in QuPath 0.4.4 and 0.5.1, built from their sources with JavaFX 11.
  */
 
 import groovy.transform.Field

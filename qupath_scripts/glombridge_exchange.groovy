@@ -4,7 +4,7 @@
  * Does:   writes objects as GeoJSON and reads proposals from it, names files, runs a job from a JSON file, and
  *         reads images of a project so that what QuPath could not read never looks like an empty image.
  * Needs:  QuPath 0.4 or later, no extension. It must lie in the same folder as the other scripts.
- * Tried:  with the libraries of QuPath 0.4.4 and 0.7.0.
+ * Tried:  with the libraries of QuPath 0.4.4, 0.5.1, 0.6.0 and 0.7.0.
  *
  * The GeoJSON is that of the glombridge program, glombridge/geojson_codec: one flat feature per object. What
  * QuPath's GeoJSON has no place for stands in the property 'glombridge', which QuPath ignores.

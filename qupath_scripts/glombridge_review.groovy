@@ -5,9 +5,9 @@
  *         you decide onto the objects: class, measurements, metadata with your name and the time.
  * Needs:  QuPath 0.4 or later, no extension; a project; glombridge_shared, glombridge_walk and glombridge_viewer
  *         in the same folder.
- * Tried:  the window in QuPath 0.4.4, built from its source with JavaFX 11; its windowless part with the libraries
+ * Tried:  the window in QuPath 0.4.4 and 0.5.1, built from their sources with JavaFX 11; its windowless part with the libraries
  *         of QuPath 0.4.4, 0.5.1, 0.6.0 and 0.7.0.
- * Run:    Automate > Project scripts > glombridge_review, or the menu of glombridge_setup.groovy.
+ * Run:    the menu of glombridge_setup.groovy, or Automate > Project scripts > glombridge review, then Run.
  *
  * Keys, while this window has the focus: N next, P previous, A accept, X reject, U undo, E edit (unlock),
  * D grading done, S image searched; lesions by the letters on their buttons.
@@ -30,12 +30,10 @@ import javafx.scene.control.Button
 import javafx.scene.control.CheckBox
 import javafx.scene.control.ComboBox
 import javafx.scene.control.Label
-import javafx.scene.control.ListCell
 import javafx.scene.control.ListView
 import javafx.scene.control.ProgressBar
 import javafx.scene.control.TextField
 import javafx.scene.control.TextInputControl
-import javafx.scene.image.ImageView
 import javafx.scene.input.InputEvent
 import javafx.scene.input.KeyCode
 import javafx.scene.input.KeyEvent
@@ -78,6 +76,7 @@ class ReviewWindow {
     private final scheme
     private final walk
     private final clock
+    private final viewer
     private final opened
     private final thumbnails
     private final Stage stage = new Stage()
@@ -111,8 +110,9 @@ class ReviewWindow {
         scheme = shared.scheme(project.getPath().getParent())
         walk = scripts.walk.walk(scheme)
         clock = shared.clock(parameters.idleMinutes)
-        opened = scripts.viewer.openImage(desk)
-        thumbnails = scripts.viewer.thumbnails(project)
+        viewer = scripts.viewer
+        opened = viewer.openImage(desk)
+        thumbnails = viewer.thumbnails(project)
     }
 
     void open() {
@@ -176,7 +176,7 @@ class ReviewWindow {
         Label title = new Label(scheme.lesions ? "Scheme: ${scheme.title}" : 'No grading scheme')
         title.setStyle('-fx-text-fill: derive(-fx-text-base-color, 35%)')
         progress.setMaxWidth(Double.MAX_VALUE)
-        list.setCellFactory { new Row(this) }
+        list.setCellFactory { viewer.row(walk, thumbnails) { list.refresh() } }
         list.setPlaceholder(new Label('Nothing to show with these filters.'))
         list.getSelectionModel().selectedItemProperty().addListener({ o, before, item -> show(item) } as ChangeListener)
         VBox.setVgrow(list, Priority.ALWAYS)
@@ -197,7 +197,7 @@ class ReviewWindow {
     }
 
     private VBox filters() {
-        showChoices(walk.firstChoice)
+        offer(shown, walk.choices)
         [image, shown, reason].each {
             it.setFocusTraversable(false)
             // Long reasons and names give way to what stands beside them.
@@ -341,22 +341,21 @@ class ReviewWindow {
     }
 
     private void loaded(Map<String, List<Map>> found, List<String> failed) {
+        boolean isFirst = walk.items.isEmpty()
         found.each { entry, items -> walk.replace(entry, items) }
         isMoving = true
-        image.getItems().setAll(['all images'] + project.getImageList().findAll { found[it.getID()] }*.getImageName().unique())
-        image.setValue('all images')
-        reason.getItems().setAll(['any'] + walk.items*.kind.findAll { it }.unique().sort())
-        reason.setValue('any')
-        showChoices(walk.firstChoice)
+        offer(image, ['all images'] + project.getImageList().findAll { found[it.getID()] }*.getImageName().unique())
+        offer(reason, ['any'] + walk.items*.kind.findAll { it }.unique().sort())
+        offer(shown, walk.choices, isFirst ? walk.firstChoice : shown.getValue())
         isMoving = false
         say(failed ? "Could not be read and are left out: ${failed.join('; ')}" : '', !failed.isEmpty())
         refilter()
         list.requestFocus()
     }
 
-    private void showChoices(String chosen) {
-        shown.getItems().setAll(walk.choices)
-        shown.setValue(chosen)
+    private static void offer(ComboBox<String> box, List<String> choices, String chosen = box.getValue()) {
+        box.getItems().setAll(choices)
+        box.setValue(chosen in choices ? chosen : choices[0])
     }
 
     private void refilter() {
@@ -367,17 +366,18 @@ class ReviewWindow {
             kind: reason.getValue() == 'any' ? null : reason.getValue(), lowest: number(lowest.getText()), highest: number(highest.getText()))
         List<Map> visible = walk.visible
         Map before = list.getSelectionModel().getSelectedItem()
-        isMoving = true
-        list.setItems(FXCollections.observableArrayList(visible))
-        isMoving = false
-        count()
         Map wanted = visible.find { it.entry == before?.entry && it.id == before?.id } ?:
             visible.find { it.entry == desk.entry?.getID() && walk.isOpen(it) } ?: (visible ? visible[0] : null)
-        if (wanted == null) {
-            show(null)
-        } else {
+        isMoving = true
+        list.setItems(FXCollections.observableArrayList(visible))
+        if (wanted != null) {
             list.getSelectionModel().select(wanted)
+            list.scrollTo(Math.max(0, visible.indexOf(wanted) - 2))
         }
+        isMoving = false
+        count()
+        // Not left to the list: it says nothing where the same row is chosen again.
+        show(wanted)
     }
 
     private static Double number(String text) {
@@ -452,8 +452,7 @@ class ReviewWindow {
     }
 
     private void describe(Map item) {
-        String confidence = item?.confidence == null || item.reason.startsWith('confidence') ? null : "confidence ${rounded(item.confidence)}"
-        now.setText(item == null ? '' : [title(item), confidence, item.reason, item.reader ? "by ${item.reader}" : null,].findAll { it }.join(' - '))
+        now.setText(item == null ? '' : walk.inWords(item))
         scheme.lesions.each { lesion ->
             Double value = item?.lesions?.get(lesion.name)
             String text = "${lesion.key}  ${lesion.name}"
@@ -461,15 +460,6 @@ class ReviewWindow {
             lesions[lesion.name].setStyle(value ? "-fx-base: ${lesion.color ?: '#4477AA'}" : '')
         }
         searched.setText(desk.entry != null && shared.images.isSearched(desk.entry) ? 'S  Image is searched \u2713' : 'S  Image searched')
-    }
-
-    /** The class; of a disagreement that of the glomerulus, too. */
-    static String title(Map item) {
-        return item.judgedClass in [null, item.className] ? item.className : "${item.className} on ${item.judgedClass}"
-    }
-
-    static String rounded(Double value) {
-        return String.format(Locale.ROOT, '%.2f', value)
     }
 
     // Deciding.
@@ -598,7 +588,8 @@ class ReviewWindow {
     private void reloadImage() {
         walk.forget(desk.entry?.getID())
         desk.reload()
-        say('')
+        // What changed one image has most likely changed others.
+        load()
     }
 
     private void imageChanged() {
@@ -612,54 +603,6 @@ class ReviewWindow {
             walk.replace(entry.getID(), itemsOf(entry, desk.imageData.getHierarchy()))
             refilter()
         }
-    }
-
-}
-
-/** One row of the list: picture, rank, confidence, reason, what became of it. */
-class Row extends ListCell<Map> {
-
-    private static final int PICTURE_PX = 56
-    private static final Map<String, String> SIGNS = [
-        proposed: '', accepted: '\u2713', graded: '\u2713\u2713', rejected: '\u2717', disagreement: '', settled: '\u2713',
-    ]
-
-    private final window
-    private final ImageView picture = new ImageView()
-    private final Label head = new Label()
-    private final Label below = new Label()
-    private final HBox box
-
-    Row(Object window) {
-        this.window = window
-        picture.setFitWidth(PICTURE_PX)
-        picture.setFitHeight(PICTURE_PX)
-        picture.setPreserveRatio(true)
-        head.setStyle('-fx-font-weight: bold')
-        HBox frame = new HBox(picture)
-        frame.setMinSize(PICTURE_PX, PICTURE_PX)
-        VBox text = new VBox(2, head, below)
-        text.setAlignment(Pos.CENTER_LEFT)
-        HBox.setHgrow(text, Priority.ALWAYS)
-        box = new HBox(10, frame, text)
-        box.setAlignment(Pos.CENTER_LEFT)
-        setPrefWidth(0)
-    }
-
-    @Override
-    protected void updateItem(Map item, boolean isEmpty) {
-        super.updateItem(item, isEmpty)
-        setText(null)
-        setGraphic(isEmpty || item == null ? null : box)
-        if (isEmpty || item == null) {
-            return
-        }
-        picture.setImage(window.thumbnails.of(item) { window.list.refresh() })
-        String rank = item.rank == null ? '' : "${item.rank as int}.  "
-        String confidence = item.confidence == null ? '' : "  ${ReviewWindow.rounded(item.confidence)}"
-        head.setText("${rank}${ReviewWindow.title(item)}${confidence}  ${SIGNS[item.state]}")
-        below.setText([item.image, item.reason].findAll { it }.join(' - '))
-        box.setOpacity(item.state in ['proposed', 'disagreement'] ? 1d : 0.6d)
     }
 
 }

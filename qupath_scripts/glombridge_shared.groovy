@@ -27,6 +27,7 @@ import qupath.lib.objects.classes.PathClass
 class Names {
 
     static final String STATE = 'glombridge.state'
+    static final String PROPOSAL = 'proposal'
     static final String DISAGREEMENT_STATE = 'disagreement'
     static final String REVIEWER = 'glombridge.reviewer'
     static final String REVIEWED = 'glombridge.reviewed'
@@ -56,9 +57,14 @@ class ObjectFields {
     }
 
     static void setMetadata(PathObject object, Map<String, String> values) {
-        // At 0.5 the map of a detection is only to look at, and 0.4 has none: so not through the map.
-        object.clearMetadataMap()
-        values.each { key, value -> object.storeMetadataValue(key, value) }
+        // In 0.5 the map of a detection is read-only, but these protected methods write it; later ones may drop them.
+        if (object.metaClass.respondsTo(object, 'storeMetadataValue') && object.metaClass.respondsTo(object, 'clearMetadataMap')) {
+            object.clearMetadataMap()
+            values.each { key, value -> object.storeMetadataValue(key, value) }
+            return
+        }
+        object.getMetadata().clear()
+        object.getMetadata().putAll(values)
     }
 
     static Map<String, Double> measurements(PathObject object) {

@@ -1,10 +1,11 @@
 /*
  * glombridge_viewer.groovy - what the review window has of QuPath; not run by itself.
  *
- * Does:   moves QuPath's viewer, opens and saves its images and notices when something else has changed them, reads
+ * Does:   moves QuPath's viewer, opens and saves its images and notices when something else has changed them, shows
  *         small pictures of objects.
  * Needs:  QuPath 0.4 or later with its user interface, no extension. It must lie in the same folder as the other scripts.
- * Tried:  in QuPath 0.4.4, built from its source with JavaFX 11. What it calls is in the sources of 0.5.1, 0.6.0 and 0.7.0.
+ * Tried:  in QuPath 0.4.4 and 0.5.1, built from their sources with JavaFX 11. What it calls is in the sources of 0.6.0
+ *         and 0.7.0.
  */
 
 import groovy.transform.Field
@@ -12,8 +13,15 @@ import java.util.concurrent.ExecutorService
 import java.util.concurrent.Executors
 import javafx.application.Platform
 import javafx.beans.value.ChangeListener
+import javafx.geometry.Pos
+import javafx.scene.control.Label
+import javafx.scene.control.ListCell
+import javafx.scene.image.ImageView
 import javafx.scene.image.PixelFormat
 import javafx.scene.image.WritableImage
+import javafx.scene.layout.HBox
+import javafx.scene.layout.Priority
+import javafx.scene.layout.VBox
 import javafx.stage.Stage
 import qupath.lib.regions.RegionRequest
 
@@ -130,8 +138,9 @@ class OpenImage {
             watch.isStrange(shared.images.stamp(desk.entry), desk.imageData.isChanged())
     }
 
+    /** Also what was drawn in the viewer is to be saved; QuPath would ask at every change of image. */
     boolean isSaved() {
-        return unsaved == 0 || desk.entry == null || !data.is(desk.imageData)
+        return desk.entry == null || !data.is(desk.imageData) || !desk.imageData.isChanged()
     }
 
     /** As QuPath saves it. */
@@ -219,6 +228,55 @@ class Thumbnails {
 
 }
 
+/** One row of the review window's list: picture, rank, confidence, reason, what became of it. */
+class Row extends ListCell<Map> {
+
+    private static final Map<String, String> SIGNS = [
+        proposed: '', accepted: '\u2713', graded: '\u2713\u2713', rejected: '\u2717', disagreement: '', settled: '\u2713',
+    ]
+
+    private final walk
+    private final thumbnails
+    private final Closure arrived
+    private final ImageView picture = new ImageView()
+    private final Label head = new Label()
+    private final Label below = new Label()
+    private final HBox box
+
+    Row(Object walk, Object thumbnails, Closure arrived) {
+        this.walk = walk
+        this.thumbnails = thumbnails
+        this.arrived = arrived
+        picture.setFitWidth(Thumbnails.SIDE_PX)
+        picture.setFitHeight(Thumbnails.SIDE_PX)
+        picture.setPreserveRatio(true)
+        head.setStyle('-fx-font-weight: bold')
+        HBox frame = new HBox(picture)
+        frame.setMinSize(Thumbnails.SIDE_PX, Thumbnails.SIDE_PX)
+        VBox text = new VBox(2, head, below)
+        text.setAlignment(Pos.CENTER_LEFT)
+        HBox.setHgrow(text, Priority.ALWAYS)
+        box = new HBox(10, frame, text)
+        box.setAlignment(Pos.CENTER_LEFT)
+        setPrefWidth(0)
+    }
+
+    @Override
+    protected void updateItem(Map item, boolean isEmpty) {
+        super.updateItem(item, isEmpty)
+        setText(null)
+        setGraphic(isEmpty || item == null ? null : box)
+        if (isEmpty || item == null) {
+            return
+        }
+        picture.setImage(thumbnails.of(item, arrived))
+        head.setText("${walk.inShort(item)}  ${SIGNS[item.state]}")
+        below.setText([item.image, item.reason].findAll { it }.join(' - '))
+        box.setOpacity(item.state in ['proposed', 'disagreement'] ? 1d : 0.6d)
+    }
+
+}
+
 // What the review window calls on this one.
 
 @Field Object shared = null
@@ -238,4 +296,8 @@ OpenImage openImage(Object desk) {
 
 Thumbnails thumbnails(Object project) {
     return new Thumbnails(project)
+}
+
+Row row(Object walk, Object thumbnails, Closure arrived) {
+    return new Row(walk, thumbnails, arrived)
 }

@@ -153,6 +153,29 @@ class ReviewWalk {
         return item.state in ['disagreement', 'settled']
     }
 
+    /** What the list says of a row: rank, class, confidence. */
+    static String inShort(Map item) {
+        String rank = item.rank == null ? '' : "${item.rank as int}.  "
+        String confidence = item.confidence == null ? '' : "  ${rounded(item.confidence)}"
+        return "${rank}${title(item)}${confidence}"
+    }
+
+    /** What is said below the list. */
+    static String inWords(Map item) {
+        boolean isSaid = item.confidence == null || item.reason.startsWith('confidence')
+        return [title(item), isSaid ? null : "confidence ${rounded(item.confidence)}", item.reason,
+                item.reader ? "by ${item.reader}" : null,].findAll { it }.join(' - ')
+    }
+
+    /** The class; of a disagreement that of the glomerulus, too. */
+    private static String title(Map item) {
+        return item.judgedClass in [null, item.className] ? item.className : "${item.className} on ${item.judgedClass}"
+    }
+
+    private static String rounded(Double value) {
+        return String.format(Locale.ROOT, '%.2f', value)
+    }
+
     /** Whether something is still to be done, as the filter understands it. */
     boolean isOpen(Map item) {
         return item.state in ['proposed', 'disagreement'] || (filter.shown == 'to grade' && item.state == 'accepted')

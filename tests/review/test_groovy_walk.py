@@ -64,7 +64,8 @@ def human(name: str, x: float, class_name: str = "Glomerulus", **more: Any) -> d
 
 QUEUE = {
     "one": [proposal("third", 10, 3, 0.9), proposal("first", 100, 1, 0.2), human("drawn", 200)],
-    "two": [proposal("second", 10, 2, 0.5)],
+    # Metadata of a detection are read-only in QuPath 0.5, but for those who know how.
+    "two": [proposal("second", 10, 2, 0.5, detection=True)],
 }
 READERS = {
     "one": [
@@ -121,6 +122,13 @@ def test_the_queue_goes_by_rank_over_all_images_and_filters_narrow_it(tmp_path: 
     assert said[0]["counts"] == {"text": "1 judged, 3 left, 0 of 4 graded", "done": 0}
     assert said[0]["choices"] == ["to judge", "to grade", "judged", "everything"]
     assert said[0]["first"] == "to judge"
+    lines = {row["name"]: (row["line"], row["words"]) for row in said[0]["rows"]}
+    reason = "confidence 0.5, 0.1 above the operating point (0.10)"
+    assert lines["second"] == (
+        "2.  Glomerulus: Proposed  0.50",
+        f"Glomerulus: Proposed - {reason}",
+    )
+    assert lines["drawn"] == ("Glomerulus", "Glomerulus")
 
 
 def test_decisions_are_taken_back_the_last_one_first(tmp_path: Path) -> None:
@@ -180,6 +188,10 @@ def test_a_verdict_on_a_disagreement_goes_onto_the_glomerulus_and_settles_it(
     assert judged["on anew"] == "drawn anew"
     assert judged["on nothing"] is judged["on the first plane"] is None
 
+    assert graded["row"]["line"] == "1.  Disagreement on Glomerulus"
+    assert graded["row"]["words"] == (
+        "Disagreement on Glomerulus - Slight (anna: 1, bert: 0) - by Dr A"
+    )
     assert graded["changed"] == ["drawn", "on drawn"]
     assert graded["row"]["state"] == "settled"
     assert graded["row"]["lesions"] == {"Slight": 2}

@@ -18,7 +18,8 @@ job.images.each { image, rows ->
     rows.each { row ->
         def (x, y, w, h) = row.box
         def roi = ROIs.createRectangleROI(x, y, w, h, ImagePlane.getPlane((row.z ?: 0) as int, 0))
-        def object = PathObjects.createAnnotationObject(roi, PathClass.fromString(row['class']))
+        def make = row.detection ? PathObjects.&createDetectionObject : PathObjects.&createAnnotationObject
+        def object = make(roi, PathClass.fromString(row['class']))
         shared.objects.setMeasurements(object, row.measurements ?: [:])
         shared.objects.setMetadata(object, row.metadata ?: [:])
         object.setLocked(true)
@@ -36,7 +37,8 @@ def state = {
     }
 }
 def told = { row ->
-    row == null ? null : [name: names[row.id], state: row.state, judged: names[row.judged], kind: row.kind, lesions: row.lesions.findAll { it.value != null }]
+    row == null ? null : [name: names[row.id], state: row.state, judged: names[row.judged], kind: row.kind, lesions: row.lesions.findAll { it.value != null },
+                          line: walk.inShort(row), words: walk.inWords(row),]
 }
 def answers = job.steps.collect { step ->
     walk.filter.putAll(step.filter ?: [:])
