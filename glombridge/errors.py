@@ -67,3 +67,7 @@ class MachineError(GlombridgeError, OSError):
     """The machine does not let us: disk full, no permission, file vanished."""
 
     exit_code = ExitCode.MACHINE
+
+
+class DeviceError(MachineError):
+    """A GPU was lost or works no more. All that is asked of it by the same process fails as well."""
