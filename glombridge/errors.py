@@ -21,6 +21,7 @@ class ExitCode(IntEnum):
     PARTLY_DONE = 6
     MACHINE = 7
     INTERRUPTED = 130
+    TERMINATED = 143
 
 
 class GlombridgeError(Exception):
