@@ -21,6 +21,7 @@ class ExitCode(IntEnum):
     PARTLY_DONE = 6
     MACHINE = 7
     INTERRUPTED = 130
+    TERMINATED = 143
 
 
 class GlombridgeError(Exception):
@@ -67,3 +68,7 @@ class MachineError(GlombridgeError, OSError):
     """The machine does not let us: disk full, no permission, file vanished."""
 
     exit_code = ExitCode.MACHINE
+
+
+class DeviceError(MachineError):
+    """A GPU was lost or works no more. All that is asked of it by the same process fails as well."""

@@ -4,7 +4,7 @@
  * Does:   asks for files and folders, shows messages and tables.
  * Needs:  QuPath 0.4 or later with its user interface, no extension; plain JavaFX, because QuPath's own dialogs moved
  *         from one version to the next.
- * Tried:  compiled with JavaFX 11; not on screen.
+ * Tried:  in QuPath 0.4.4 and 0.5.1, built from their sources with JavaFX 11.
  */
 
 import groovy.transform.Field
@@ -25,14 +25,23 @@ import javafx.scene.control.TableColumn
 import javafx.scene.control.TableView
 import javafx.scene.control.TextArea
 import javafx.scene.layout.Priority
+import javafx.scene.layout.Region
 import javafx.scene.layout.VBox
 import javafx.stage.DirectoryChooser
 import javafx.stage.FileChooser
 import javafx.stage.Stage
 import javafx.util.Callback
 
+@Field Object shared = null
+// Characters; longer texts do not set the width of a column.
+@Field final int LONG_TEXT = 40
 // QuPath's window.
 @Field Object gui = null
+
+/** See glombridge_shared.groovy. */
+int getLevel() {
+    return 2
+}
 
 /** Runs on JavaFX's thread and waits. */
 Object onScreen(Closure work) {
@@ -44,15 +53,21 @@ Object onScreen(Closure work) {
     return task.get()
 }
 
+/** Where a dialog starts; null = wherever the last one ended. */
+File getProjectFolder() {
+    File folder = gui.getProject()?.getPath()?.getParent()?.toFile()
+    return folder?.isDirectory() ? folder : null
+}
+
 /** A folder, or null: none was chosen. */
 Path chooseFolder(String title) {
-    return onScreen { new DirectoryChooser(title: title).showDialog(gui.getStage())?.toPath() }
+    return onScreen { new DirectoryChooser(title: title, initialDirectory: projectFolder).showDialog(gui.getStage())?.toPath() }
 }
 
 /** Files, none = none were chosen. */
 List<Path> chooseFiles(String title) {
     return onScreen {
-        FileChooser chooser = new FileChooser(title: title)
+        FileChooser chooser = new FileChooser(title: title, initialDirectory: projectFolder)
         chooser.extensionFilters << new FileChooser.ExtensionFilter('GeoJSON', '*.geojson', '*.json')
         (chooser.showOpenMultipleDialog(gui.getStage()) ?: [])*.toPath()
     }
@@ -97,6 +112,7 @@ void showTables(String title, Map<String, List<Map>> tables, List<String> below,
         } as EventHandler)
         Label text = new Label(below.join('\n'))
         text.setWrapText(true)
+        text.setMinHeight(Region.USE_PREF_SIZE)
         VBox box = new VBox(8, tabs, text, button)
         box.setPadding(new Insets(10))
         Stage stage = new Stage()
@@ -112,6 +128,10 @@ TableView table(List<Map> rows) {
     rows.collectMany { it.keySet() as List }.unique().each { name ->
         TableColumn<Map, Object> column = new TableColumn<>(name)
         column.setCellValueFactory({ cell -> new ReadOnlyObjectWrapper(cell.getValue()[name]) } as Callback)
+        if (rows.any { "${it[name] ?: ''}".size() > LONG_TEXT }) {
+            // Else a sentence pushes the figures out of sight.
+            column.setPrefWidth(260)
+        }
         view.getColumns().add(column)
     }
     return view

@@ -4,7 +4,7 @@
  * Does:   writes objects as GeoJSON and reads proposals from it, names files, runs a job from a JSON file, and
  *         reads images of a project so that what QuPath could not read never looks like an empty image.
  * Needs:  QuPath 0.4 or later, no extension. It must lie in the same folder as the other scripts.
- * Tried:  with the libraries of QuPath 0.4.4 and 0.7.0.
+ * Tried:  with the libraries of QuPath 0.4.4, 0.5.1, 0.6.0 and 0.7.0.
  *
  * The GeoJSON is that of the glombridge program, glombridge/geojson_codec: one flat feature per object. What
  * QuPath's GeoJSON has no place for stands in the property 'glombridge', which QuPath ignores.
@@ -575,11 +575,15 @@ class Chosen {
 // What the other scripts call on this one.
 
 @Field Object shared = null
-@Field File folder = null
+
+/** See glombridge_shared.groovy. */
+int getLevel() {
+    return 2
+}
 
 /** The dialogs; only where there is a window, because they need more of JavaFX than a command line may have. */
 Object getDialogs() {
-    Object dialogs = new GroovyShell(this.class.classLoader).parse(new File(folder, 'glombridge_dialogs.groovy'))
+    Object dialogs = shared.part('glombridge_dialogs.groovy')
     dialogs.gui = Desk.window()
     return dialogs
 }
@@ -625,7 +629,6 @@ void runJob(String jobFile, Closure work) {
             throw new IllegalArgumentException("The job ${file} names no file for its result ('result').")
         }
         result = file.resolveSibling(job.result as String)
-        shared.requireQuPath()
         if (job.format != 1) {
             throw new IllegalArgumentException("The job has format ${job.format}, and this script knows format 1.")
         }

@@ -5,7 +5,7 @@
  *         its id, class, measurements, metadata, lock, name, colour and plane, and every digit of its outline. The
  *         project is not changed. Each file is at every moment the old or the complete new one.
  * Needs:  QuPath 0.4 or later, no extension; glombridge_shared, _exchange and _dialogs.groovy in the same folder.
- * Tried:  with the libraries of QuPath 0.4.4 and 0.7.0; not its dialogs.
+ * Tried:  with the libraries of QuPath 0.4.4, 0.5.1, 0.6.0 and 0.7.0; its dialogs in 0.4.4 and 0.5.1.
  * Run:    Automate > Project scripts > glombridge_export: all images of the project, or the open image where no
  *         project is open. Of an image that is open in a viewer what you see is written, saved or not.
  *         Or without a window:  QuPath script glombridge_export.groovy --args job.json
@@ -47,12 +47,14 @@ if (file == null) {
         'or copy the whole folder qupath_scripts into the folder "scripts" of the project.')
 }
 shared = new GroovyShell(this.class.classLoader).parse(file)
-shared.requireQuPath()
+if (!shared.metaClass.respondsTo(shared, 'begin')) {
+    throw new IllegalStateException("${file} is of an older glombridge than this script, and was left as it is because somebody changed it. " +
+        "Take the newer one, which lies beside it with '.new' behind its name, and run 'glombridge scripts PROJECT' again.")
+}
+shared.begin(file.parentFile, 2)
 
 @Field Object exchange = null
-exchange = new GroovyShell(this.class.classLoader).parse(new File(file.parentFile, 'glombridge_exchange.groovy'))
-exchange.shared = shared
-exchange.folder = file.parentFile
+exchange = shared.part('glombridge_exchange.groovy')
 
 /** Writes the objects of one image; what the result says of it. */
 Map export(Path out, String name, Object hierarchy, String which) {

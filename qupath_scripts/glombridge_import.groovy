@@ -11,7 +11,7 @@
  *         instead of deleting, or use 'glombridge push', which remembers.
  * Needs:  QuPath 0.4 or later, no extension; a project; before QuPath 0.6 its slides must be there; glombridge_shared,
  *         _exchange and _dialogs.groovy in the same folder.
- * Tried:  with the libraries of QuPath 0.4.4 and 0.7.0; not its dialogs.
+ * Tried:  with the libraries of QuPath 0.4.4, 0.5.1, 0.6.0 and 0.7.0; its dialogs in 0.4.4 and 0.5.1.
  * Run:    Automate > Project scripts > glombridge_import: choose the files. An image that is open in a viewer gets the
  *         proposals there and is not saved: look, then save it. Others are saved one by one, each only if nothing
  *         else changed its file meanwhile.
@@ -53,12 +53,19 @@ if (file == null) {
         'or copy the whole folder qupath_scripts into the folder "scripts" of the project.')
 }
 shared = new GroovyShell(this.class.classLoader).parse(file)
-shared.requireQuPath()
+if (!shared.metaClass.respondsTo(shared, 'begin')) {
+    throw new IllegalStateException("${file} is of an older glombridge than this script, and was left as it is because somebody changed it. " +
+        "Take the newer one, which lies beside it with '.new' behind its name, and run 'glombridge scripts PROJECT' again.")
+}
+shared.begin(file.parentFile, 2)
 
 @Field Object exchange = null
-exchange = new GroovyShell(this.class.classLoader).parse(new File(file.parentFile, 'glombridge_exchange.groovy'))
-exchange.shared = shared
-exchange.folder = file.parentFile
+exchange = shared.part('glombridge_exchange.groovy')
+
+/** NAME.scanned.geojson says where the model looked. */
+boolean holdsProposals(String name) {
+    return !name.endsWith('.scanned.geojson')
+}
 
 double overlap(Object a, Object b) {
     double w = Math.min(a.getBoundsX() + a.getBoundsWidth(), b.getBoundsX() + b.getBoundsWidth()) - Math.max(a.getBoundsX(), b.getBoundsX())
@@ -153,8 +160,7 @@ if (job != null) {
             named + [file: said.jobFile.resolveSibling(named.file as String)]
         }
         if (said.detections) {
-            // NAME.scanned.geojson says where the model looked; it holds no proposals.
-            files += said.detections.toFile().listFiles().findAll { it.name.endsWith('.geojson') && !it.name.endsWith('.scanned.geojson') }
+            files += said.detections.toFile().listFiles().findAll { it.name.endsWith('.geojson') && holdsProposals(it.name) }
                 .sort { it.name }.collect { [file: it.toPath()] }
         }
         if (!files) {
@@ -169,10 +175,16 @@ if (gui?.getProject() == null) {
     throw new IllegalStateException('Open a project first, or give a job file: --args job.json')
 }
 List<Path> chosen = exchange.dialogs.chooseFiles('GeoJSON files of glombridge detect')
-if (!chosen) {
+// Whoever takes a whole folder takes these, too.
+List<Path> wanted = chosen.findAll { holdsProposals(it.fileName.toString()) }
+if (chosen && !wanted) {
+    throw new IllegalArgumentException("${chosen*.fileName.join(', ')}: these files say where the model looked and hold no proposals. " +
+        'Choose those without .scanned in their names.')
+}
+if (!wanted) {
     return
 }
-List<Map> done = importAll(gui.getProject(), chosen.collect { [file: it] })
+List<Map> done = importAll(gui.getProject(), wanted.collect { [file: it] })
 List<Map> failed = done.findAll { !it.ok || it.refused }
 exchange.dialogs.tell(failed ? "${failed.size()} of ${done.size()} files were not imported completely" : "${done*.added.sum()} proposals added",
     done.collect { row ->

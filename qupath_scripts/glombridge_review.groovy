@@ -3,21 +3,21 @@
  *
  * Does:   shows what a model proposed, one after the other over all images of the project, and writes what
  *         you decide onto the objects: class, measurements, metadata with your name and the time.
- * Needs:  QuPath 0.4 or later, no extension; a project; glombridge_shared.groovy in the same folder.
- * Tried:  its windowless part with the libraries of QuPath 0.4.4, 0.5.1, 0.6.0 and 0.7.0; the window with
- *         JavaFX 11 and a stand-in for QuPath's viewer.
- * Run:    Automate > Project scripts > glombridge_review, or the menu of glombridge_setup.groovy.
+ * Needs:  QuPath 0.4 or later, no extension; a project; glombridge_shared, glombridge_walk and glombridge_viewer
+ *         in the same folder.
+ * Tried:  the window in QuPath 0.4.4 and 0.5.1, built from their sources with JavaFX 11; its windowless part with the libraries
+ *         of QuPath 0.4.4, 0.5.1, 0.6.0 and 0.7.0.
+ * Run:    the menu of glombridge_setup.groovy, or Automate > Project scripts > glombridge review, then Run.
  *
  * Keys, while this window has the focus: N next, P previous, A accept, X reject, U undo, E edit (unlock),
  * D grading done, S image searched; lesions by the letters on their buttons.
  */
 
 import groovy.transform.Field
-import java.util.concurrent.ExecutorService
-import java.util.concurrent.Executors
 import java.util.prefs.Preferences
 import javafx.animation.Animation
 import javafx.animation.KeyFrame
+import javafx.animation.PauseTransition
 import javafx.animation.Timeline
 import javafx.application.Platform
 import javafx.beans.value.ChangeListener
@@ -30,14 +30,10 @@ import javafx.scene.control.Button
 import javafx.scene.control.CheckBox
 import javafx.scene.control.ComboBox
 import javafx.scene.control.Label
-import javafx.scene.control.ListCell
 import javafx.scene.control.ListView
 import javafx.scene.control.ProgressBar
 import javafx.scene.control.TextField
 import javafx.scene.control.TextInputControl
-import javafx.scene.image.ImageView
-import javafx.scene.image.PixelFormat
-import javafx.scene.image.WritableImage
 import javafx.scene.input.InputEvent
 import javafx.scene.input.KeyCode
 import javafx.scene.input.KeyEvent
@@ -46,9 +42,9 @@ import javafx.scene.layout.HBox
 import javafx.scene.layout.Priority
 import javafx.scene.layout.Region
 import javafx.scene.layout.VBox
+import javafx.stage.Screen
 import javafx.stage.Stage
 import javafx.util.Duration
-import qupath.lib.regions.RegionRequest
 
 // Parameters.
 
@@ -66,182 +62,24 @@ import qupath.lib.regions.RegionRequest
     saveAfterDecisions: 25,
 ]
 
-/** All that the window asks of QuPath's user interface; a test gives another one. */
-class QuPathDesk {
-
-    private final gui
-    private ChangeListener listener
-
-    QuPathDesk() {
-        // By name, so that this script can be compiled where there is no user interface.
-        gui = Class.forName('qupath.lib.gui.QuPathGUI').getInstance()
-        if (gui == null) {
-            throw new IllegalStateException('The review window needs QuPath with its user interface, not the command line.')
-        }
-    }
-
-    def getProject() {
-        return gui.getProject()
-    }
-
-    Stage getStage() {
-        return gui.getStage()
-    }
-
-    def getImageData() {
-        return gui.getImageData()
-    }
-
-    /** Every image that is open in some viewer, by the id of its entry. */
-    Map getOpenImages() {
-        // getViewers() became getAllViewers() in 0.5.
-        def viewers = gui.metaClass.respondsTo(gui, 'getAllViewers') ? gui.getAllViewers() : gui.getViewers()
-        Map open = [:]
-        viewers*.getImageData().findAll { it != null }.each { data ->
-            def entry = project?.getEntry(data)
-            if (entry != null) {
-                open[entry.getID()] = data
-            }
-        }
-        return open
-    }
-
-    def getEntry() {
-        return imageData == null ? null : project?.getEntry(imageData)
-    }
-
-    boolean open(Object entry) {
-        return gui.openImageEntry(entry) || this.entry?.getID() == entry.getID()
-    }
-
-    /** What QuPath's own 'Reload data' does. */
-    void reload() {
-        gui.getViewer().setImageData(entry.readImageData())
-    }
-
-    void show(Object object, double viewWidths) {
-        def viewer = gui.getViewer()
-        def roi = object.getROI()
-        double width = Math.max(roi.getBoundsWidth(), roi.getBoundsHeight()) * viewWidths
-        double screen = Math.min(viewer.getView().getWidth(), viewer.getView().getHeight())
-        viewer.setZPosition(roi.getZ())
-        viewer.setTPosition(roi.getT())
-        viewer.setDownsampleFactor(Math.max(width / Math.max(screen, 100d), 0.1d))
-        viewer.setCenterPixelLocation(roi.getCentroidX(), roi.getCentroidY())
-        viewer.setSelectedObject(object)
-    }
-
-    void onImageChanged(Closure told) {
-        listener = { observable, before, now -> told() } as ChangeListener
-        gui.imageDataProperty().addListener(listener)
-    }
-
-    void leave() {
-        if (listener != null) {
-            gui.imageDataProperty().removeListener(listener)
-        }
-    }
-
-}
-
-/** Small pictures of objects, read in the background, also from images that are not open. */
-class Thumbnails {
-
-    static final int SIDE_PX = 56
-    private static final int KEPT = 2000
-
-    private final project
-    // One thread: not every reader of slides can be asked by several at once.
-    private final ExecutorService worker = Executors.newSingleThreadExecutor { task ->
-        Thread thread = new Thread(task, 'glombridge thumbnails')
-        thread.daemon = true
-        return thread
-    }
-    private final Map<String, WritableImage> pictures = new LinkedHashMap<String, WritableImage>(64, 0.75f, true) {
-
-        @Override
-        protected boolean removeEldestEntry(Map.Entry eldest) {
-            return size() > KEPT
-        }
-
-    }
-    private final Set<String> asked = []
-    private final Map servers = [:]
-
-    Thumbnails(Object project) {
-        this.project = project
-    }
-
-    /** The picture, or null: then `arrived` is called when it is there. Called by the FX thread only. */
-    WritableImage of(Map item, Closure arrived) {
-        String key = item.entry + item.id
-        if (pictures.containsKey(key)) {
-            return pictures[key]
-        }
-        if (asked.add(key)) {
-            worker.submit {
-                WritableImage picture = read(item)
-                Platform.runLater {
-                    pictures[key] = picture
-                    arrived()
-                }
-            }
-        }
-        return null
-    }
-
-    void close() {
-        worker.submit { servers.values().findAll { it != null }.each { it.close() } }
-        worker.shutdown()
-    }
-
-    private WritableImage read(Map item) {
-        try {
-            def server = servers.computeIfAbsent(item.entry) { id ->
-                project.getImageList().find { it.getID() == id }.getServerBuilder().build()
-            }
-            double side = Math.max(item.width, item.height) * 1.4
-            int x = Math.max(0, (int) (item.x + item.width / 2 - side / 2))
-            int y = Math.max(0, (int) (item.y + item.height / 2 - side / 2))
-            int w = Math.min((int) Math.ceil(side), server.getWidth() - x)
-            int h = Math.min((int) Math.ceil(side), server.getHeight() - y)
-            def request = RegionRequest.createInstance(server.getPath(), Math.max(1d, side / SIDE_PX), x, y, w, h, item.z, item.t)
-            def region = server.readRegion(request)
-            int[] argb = region.getRGB(0, 0, region.getWidth(), region.getHeight(), null, 0, region.getWidth())
-            WritableImage picture = new WritableImage(region.getWidth(), region.getHeight())
-            picture.getPixelWriter().setPixels(0, 0, region.getWidth(), region.getHeight(),
-                PixelFormat.getIntArgbInstance(), argb, 0, region.getWidth())
-            return picture
-        } catch (Exception | LinkageError error) {
-            // A slide that is not reachable must not stop the review: the row then has no picture.
-            org.slf4j.LoggerFactory.getLogger('glombridge').warn("No thumbnail of ${item.image}: ${error}")
-            return null
-        }
-    }
-
-}
-
 /** The window itself. All of it runs on JavaFX's thread; only images that are not open are read elsewhere. */
 class ReviewWindow {
 
     static final String KEY = 'glombridge.review'
-    static final List<String> SHOWN = ['to judge', 'to grade', 'judged', 'everything']
+    private static final double WIDTH = 460
+    private static final double HEIGHT = 820
 
     private final desk
     private final shared
     private final Map parameters
     private final project
     private final scheme
-    private final decisions
-    private final queue
+    private final walk
     private final clock
-    private final Thumbnails thumbnails
+    private final viewer
+    private final opened
+    private final thumbnails
     private final Stage stage = new Stage()
-    private final List<Map> undo = []
-    private List<Map> items = []
-    private watch
-    private watchedData
-    private int unsaved = 0
     private boolean isMoving = false
 
     private final TextField reader = new TextField()
@@ -260,18 +98,21 @@ class ReviewWindow {
     private final Button searched = new Button()
     private final Map<String, Button> lesions = [:]
     private final EventHandler<InputEvent> touched = { event -> clock.touch() } as EventHandler
+    // Keys that were pressed while an image opened reach the window before she can have seen it.
+    private final PauseTransition unseen = new PauseTransition(Duration.millis(300))
     private final Timeline everySecond = new Timeline(new KeyFrame(Duration.seconds(1), { event -> look() } as EventHandler))
 
-    ReviewWindow(Object desk, Object shared, Map parameters) {
+    ReviewWindow(Object desk, Map scripts, Map parameters) {
         this.desk = desk
-        this.shared = shared
+        shared = scripts.shared
         this.parameters = parameters
         project = desk.project
         scheme = shared.scheme(project.getPath().getParent())
-        decisions = shared.decisions(scheme)
-        queue = shared.queue(scheme)
+        walk = scripts.walk.walk(scheme)
         clock = shared.clock(parameters.idleMinutes)
-        thumbnails = new Thumbnails(project)
+        viewer = scripts.viewer
+        opened = viewer.openImage(desk)
+        thumbnails = viewer.thumbnails(project)
     }
 
     void open() {
@@ -281,7 +122,7 @@ class ReviewWindow {
             desk.stage.getProperties().put(KEY, stage)
             desk.stage.getScene().addEventFilter(InputEvent.ANY, touched)
         }
-        Scene scene = new Scene(contents(), 460, 820)
+        Scene scene = new Scene(contents(), WIDTH, HEIGHT)
         scene.addEventFilter(InputEvent.ANY, touched)
         scene.addEventFilter(KeyEvent.KEY_PRESSED, { event -> pressed(event) } as EventHandler)
         stage.setScene(scene)
@@ -294,9 +135,23 @@ class ReviewWindow {
         desk.onImageChanged { imageChanged() }
         everySecond.setCycleCount(Animation.INDEFINITE)
         everySecond.play()
-        watchImage()
+        opened.begin()
         load()
+        place()
         stage.show()
+    }
+
+    /** Beside the viewer: right of QuPath's window where the screen has room, else over its left side. */
+    private void place() {
+        Stage qupath = desk.stage
+        if (qupath == null) {
+            return
+        }
+        def screens = Screen.getScreensForRectangle(qupath.getX(), qupath.getY(), qupath.getWidth(), qupath.getHeight())
+        def room = (screens ? screens[0] : Screen.getPrimary()).getVisualBounds()
+        double right = qupath.getX() + qupath.getWidth()
+        stage.setX(right + WIDTH <= room.getMaxX() ? right : Math.max(qupath.getX(), room.getMinX()))
+        stage.setY(Math.max(room.getMinY(), Math.min(qupath.getY(), room.getMaxY() - HEIGHT)))
     }
 
     private void closed() {
@@ -321,7 +176,7 @@ class ReviewWindow {
         Label title = new Label(scheme.lesions ? "Scheme: ${scheme.title}" : 'No grading scheme')
         title.setStyle('-fx-text-fill: derive(-fx-text-base-color, 35%)')
         progress.setMaxWidth(Double.MAX_VALUE)
-        list.setCellFactory { new Row(this) }
+        list.setCellFactory { viewer.row(walk, thumbnails) { list.refresh() } }
         list.setPlaceholder(new Label('Nothing to show with these filters.'))
         list.getSelectionModel().selectedItemProperty().addListener({ o, before, item -> show(item) } as ChangeListener)
         VBox.setVgrow(list, Priority.ALWAYS)
@@ -342,16 +197,19 @@ class ReviewWindow {
     }
 
     private VBox filters() {
-        shown.getItems().setAll(scheme.lesions ? SHOWN : SHOWN - 'to grade')
-        shown.setValue('to judge')
+        offer(shown, walk.choices)
         [image, shown, reason].each {
             it.setFocusTraversable(false)
+            // Long reasons and names give way to what stands beside them.
+            it.setMinWidth(60)
+            it.setPrefWidth(60)
             it.setMaxWidth(Double.MAX_VALUE)
             HBox.setHgrow(it, Priority.ALWAYS)
             it.valueProperty().addListener({ o, before, value -> refilter() } as ChangeListener)
         }
         [lowest, highest].each {
             it.setPrefColumnCount(3)
+            it.setMinWidth(Region.USE_PREF_SIZE)
             it.textProperty().addListener({ o, before, value -> refilter() } as ChangeListener)
         }
         lowest.setPromptText('0.0')
@@ -396,7 +254,12 @@ class ReviewWindow {
     private static HBox row(Object... parts) {
         HBox box = new HBox(6)
         box.setAlignment(Pos.CENTER_LEFT)
-        parts.each { box.getChildren().add(it) }
+        parts.each {
+            box.getChildren().add(it)
+            if (it instanceof Label) {
+                it.setMinWidth(Region.USE_PREF_SIZE)
+            }
+        }
         return box
     }
 
@@ -474,59 +337,47 @@ class ReviewWindow {
     }
 
     private List<Map> itemsOf(Object entry, Object hierarchy) {
-        return queue.items(entry.getID(), entry.getImageName(), hierarchy.getAllObjects(false))
+        return walk.queue.items(entry.getID(), entry.getImageName(), hierarchy.getAllObjects(false))
     }
 
     private void loaded(Map<String, List<Map>> found, List<String> failed) {
-        items = queue.sorted(found.values().flatten())
+        boolean isFirst = walk.items.isEmpty()
+        found.each { entry, items -> walk.replace(entry, items) }
         isMoving = true
-        image.getItems().setAll(['all images'] + project.getImageList().findAll { found[it.getID()] }*.getImageName().unique())
-        image.setValue('all images')
-        reason.getItems().setAll(['any'] + items*.reason.findAll { it }.unique().sort())
-        reason.setValue('any')
+        offer(image, ['all images'] + project.getImageList().findAll { found[it.getID()] }*.getImageName().unique())
+        offer(reason, ['any'] + walk.items*.kind.findAll { it }.unique().sort())
+        offer(shown, walk.choices, isFirst ? walk.firstChoice : shown.getValue())
         isMoving = false
         say(failed ? "Could not be read and are left out: ${failed.join('; ')}" : '', !failed.isEmpty())
         refilter()
         list.requestFocus()
     }
 
+    private static void offer(ComboBox<String> box, List<String> choices, String chosen = box.getValue()) {
+        box.getItems().setAll(choices)
+        box.setValue(chosen in choices ? chosen : choices[0])
+    }
+
     private void refilter() {
         if (isMoving) {
             return
         }
-        Double from = number(lowest.getText())
-        Double to = number(highest.getText())
-        List<Map> visible = items.findAll { item ->
-            isShown(item) && (image.getValue() in [null, 'all images', item.image]) &&
-                (reason.getValue() in [null, 'any', item.reason]) &&
-                (from == null || (item.confidence ?: 0) >= from) && (to == null || (item.confidence ?: 0) <= to)
-        }
+        walk.filter.putAll(shown: shown.getValue(), image: image.getValue() == 'all images' ? null : image.getValue(),
+            kind: reason.getValue() == 'any' ? null : reason.getValue(), lowest: number(lowest.getText()), highest: number(highest.getText()))
+        List<Map> visible = walk.visible
         Map before = list.getSelectionModel().getSelectedItem()
+        Map wanted = visible.find { it.entry == before?.entry && it.id == before?.id } ?:
+            visible.find { it.entry == desk.entry?.getID() && walk.isOpen(it) } ?: (visible ? visible[0] : null)
         isMoving = true
         list.setItems(FXCollections.observableArrayList(visible))
+        if (wanted != null) {
+            list.getSelectionModel().select(wanted)
+            list.scrollTo(Math.max(0, visible.indexOf(wanted) - 2))
+        }
         isMoving = false
         count()
-        Map wanted = visible.find { it.entry == before?.entry && it.id == before?.id } ?:
-            visible.find { it.entry == desk.entry?.getID() && isOpen(it) } ?: (visible ? visible[0] : null)
-        if (wanted == null) {
-            show(null)
-        } else {
-            list.getSelectionModel().select(wanted)
-        }
-    }
-
-    private boolean isShown(Map item) {
-        switch (shown.getValue()) {
-            case 'to judge': return item.state == 'proposed'
-            case 'to grade': return item.state in ['proposed', 'accepted']
-            case 'judged': return item.state != 'proposed'
-            default: return true
-        }
-    }
-
-    /** Whether something is still to be done, as the filter understands it. */
-    private boolean isOpen(Map item) {
-        return shown.getValue() == 'to grade' ? item.state in ['proposed', 'accepted'] : item.state == 'proposed'
+        // Not left to the list: it says nothing where the same row is chosen again.
+        show(wanted)
     }
 
     private static Double number(String text) {
@@ -534,28 +385,21 @@ class ReviewWindow {
     }
 
     private void count() {
-        List<Map> chosen = items.findAll { image.getValue() in [null, 'all images', it.image] }
-        int left = chosen.count { it.state == 'proposed' }
-        int graded = chosen.count { it.state == 'graded' }
-        int wanted = chosen.count { it.state != 'rejected' }
-        String grading = scheme.lesions ? ", ${graded} of ${wanted} graded" : ''
-        counts.setText("${chosen.size() - left} judged, ${left} left${grading}")
-        int done = scheme.lesions ? graded + chosen.count { it.state == 'rejected' } : chosen.size() - left
-        progress.setProgress(chosen ? done / chosen.size() : 0d)
+        Map said = walk.counts
+        counts.setText(said.text)
+        progress.setProgress(said.done)
     }
 
     // Moving.
 
     private void step(int by, boolean onlyOpen = false) {
-        int at = list.getSelectionModel().getSelectedIndex()
-        for (int to = at + by; to >= 0 && to < list.getItems().size(); to += by) {
-            if (!onlyOpen || isOpen(list.getItems()[to])) {
-                list.getSelectionModel().select(to)
-                list.scrollTo(Math.max(0, to - 2))
-                return
-            }
+        int to = walk.next(list.getItems(), list.getSelectionModel().getSelectedIndex(), by, onlyOpen)
+        if (to < 0) {
+            say(by > 0 ? 'This was the last one of this list.' : 'This is the first one of this list.')
+            return
         }
-        say(by > 0 ? 'This was the last one of this list.' : 'This is the first one of this list.')
+        list.getSelectionModel().select(to)
+        list.scrollTo(Math.max(0, to - 2))
     }
 
     private void show(Map item) {
@@ -587,28 +431,28 @@ class ReviewWindow {
             isMoving = true
             boolean isThere = desk.open(entry)
             isMoving = false
-            watchImage()
+            opened.begin()
+            unseen.playFromStart()
             if (!isThere) {
                 say("Image '${item.image}' could not be opened.", true)
                 return null
             }
         }
-        def object = find(item.id)
+        def object = walk.find(objects, item.id)
         if (object == null) {
             say('This object is no longer in the image: it was deleted, or withdrawn by a push.', true)
             return null
         }
-        desk.show(object, parameters.viewWidths)
+        desk.show(object, parameters.viewWidths, walk.isSign(item) ? walk.queue.judgedBy(object, objects) ?: object : object)
         return object
     }
 
-    private Object find(String id) {
-        return desk.imageData?.getHierarchy()?.getAllObjects(false)?.find { it.getID().toString() == id }
+    private Collection getObjects() {
+        return desk.imageData?.getHierarchy()?.getAllObjects(false) ?: []
     }
 
     private void describe(Map item) {
-        now.setText(item == null ? '' : [item.className, item.confidence == null ? null : "confidence ${rounded(item.confidence)}",
-            item.reason, item.reader ? "by ${item.reader}" : null,].findAll { it }.join(' - '))
+        now.setText(item == null ? '' : walk.inWords(item))
         scheme.lesions.each { lesion ->
             Double value = item?.lesions?.get(lesion.name)
             String text = "${lesion.key}  ${lesion.name}"
@@ -616,10 +460,6 @@ class ReviewWindow {
             lesions[lesion.name].setStyle(value ? "-fx-base: ${lesion.color ?: '#4477AA'}" : '')
         }
         searched.setText(desk.entry != null && shared.images.isSearched(desk.entry) ? 'S  Image is searched \u2713' : 'S  Image searched')
-    }
-
-    static String rounded(Double value) {
-        return String.format(Locale.ROOT, '%.2f', value)
     }
 
     // Deciding.
@@ -630,30 +470,35 @@ class ReviewWindow {
             say('Choose an object in the list first.')
             return
         }
-        if (desk.entry?.getID() != item.entry) {
+        if (desk.entry?.getID() != item.entry || walk.find(objects, item.id) == null || opened.isStrange()) {
             // Never a decision on what is not seen.
-            show(item)
-            return
-        }
-        def object = find(item.id)
-        if (object == null || isStrange()) {
             show(item)
             look()
             return
         }
+        if (isUnseen()) {
+            return
+        }
+        List changed
         try {
-            def seconds = clock.take()
-            Map before = decisions.decide(said + [reader: reader.getText(), seconds: seconds], object, what)
-            undo << [entry: item.entry, id: item.id, before: before]
+            changed = walk.decide(said + [reader: reader.getText(), seconds: clock.take()], item, objects, what)
         } catch (IllegalArgumentException | IllegalStateException error) {
             say(error.message, true)
             return
         }
         say(what == 'edit' ? 'Unlocked: change the outline in the viewer, then come back and press A or a lesion.' : '')
-        written(item, object)
+        written(item, changed)
         if (goOn.isSelected() && what in ['accept', 'reject', 'graded']) {
             step(1, true)
         }
+    }
+
+    private boolean isUnseen() {
+        boolean hasOnlyOpened = unseen.getStatus() == Animation.Status.RUNNING
+        if (hasOnlyOpened) {
+            say('Another image has just come up. Look at it, then press the key again.', true)
+        }
+        return hasOnlyOpened
     }
 
     private void grade(Map lesion) {
@@ -663,42 +508,34 @@ class ReviewWindow {
     }
 
     private void takeBack() {
-        if (!undo) {
+        Map last = walk.last
+        if (last == null) {
             say('Nothing to undo since this window was opened.')
             return
         }
-        Map last = undo[-1]
-        Map item = items.find { it.entry == last.entry && it.id == last.id }
+        Map item = walk.items.find { it.entry == last.entry && it.id == last.id } ?: last
         if (!list.getItems().contains(item)) {
             list.getItems().add(0, item)
         }
         list.getSelectionModel().select(item)
         list.scrollTo(item)
-        def object = desk.entry?.getID() == item.entry && !isStrange() ? find(item.id) : null
-        if (object == null) {
+        List changed = desk.entry?.getID() == item.entry && !opened.isStrange() ? walk.takeBack(objects) : []
+        if (!changed) {
             look()
             return
         }
-        undo.pop()
-        decisions.restore(object, last.before)
-        written(item, object)
+        written(item, changed)
         say('Taken back.')
     }
 
-    private void written(Map item, Object object) {
+    private void written(Map item, List changed) {
         def hierarchy = desk.imageData.getHierarchy()
-        hierarchy.fireObjectClassificationsChangedEvent(this, [object])
-        hierarchy.fireObjectMeasurementsChangedEvent(this, [object])
-        desk.imageData.setChanged(true)
-        List<Map> fresh = queue.items(item.entry, item.image, [object])
-        if (fresh) {
-            item.putAll(fresh[0])
-        }
+        hierarchy.fireObjectClassificationsChangedEvent(this, changed)
+        hierarchy.fireObjectMeasurementsChangedEvent(this, changed)
         list.refresh()
         describe(item)
         count()
-        unsaved++
-        if (unsaved >= parameters.saveAfterDecisions) {
+        if (opened.changed() >= parameters.saveAfterDecisions) {
             save()
         }
     }
@@ -722,19 +559,8 @@ class ReviewWindow {
 
     // Saving.
 
-    private void watchImage() {
-        watchedData = desk.imageData
-        watch = desk.entry == null ? null : shared.watch(shared.images.stamp(desk.entry))
-        unsaved = 0
-    }
-
-    private boolean isStrange() {
-        return watch != null && desk.entry != null && watchedData.is(desk.imageData) &&
-            watch.isStrange(shared.images.stamp(desk.entry), desk.imageData.isChanged())
-    }
-
     private void look() {
-        if (isStrange()) {
+        if (opened.isStrange()) {
             say("The data of '${desk.entry.getImageName()}' was changed on disk by something else, for example a push. " +
                 'Nothing is saved over it. Reload the image; what you did in it since its last save is then to be done again.',
                 true, true)
@@ -743,29 +569,27 @@ class ReviewWindow {
 
     /** Saves the open image as QuPath does; false and a message where that would overwrite something. */
     private boolean save() {
-        def entry = desk.entry
-        if (unsaved == 0 || entry == null || !watchedData.is(desk.imageData)) {
+        if (opened.isSaved()) {
             return true
         }
-        if (isStrange()) {
+        if (opened.isStrange()) {
             look()
             return false
         }
         try {
-            String opened = shared.images.save(entry, desk.imageData, watch.opened)
-            watch = shared.watch(opened)
-            unsaved = 0
+            opened.save()
             return true
         } catch (IOException | IllegalStateException error) {
-            say("'${entry.getImageName()}' was not saved: ${error.message}", true)
+            say("'${desk.entry.getImageName()}' was not saved: ${error.message}", true)
             return false
         }
     }
 
     private void reloadImage() {
-        undo.removeAll { it.entry == desk.entry?.getID() }
+        walk.forget(desk.entry?.getID())
         desk.reload()
-        say('')
+        // What changed one image has most likely changed others.
+        load()
     }
 
     private void imageChanged() {
@@ -773,57 +597,12 @@ class ReviewWindow {
             return
         }
         // Opened, reloaded or closed in QuPath itself: what this window knows of the image may be old.
-        watchImage()
+        opened.begin()
         def entry = desk.entry
         if (entry != null) {
-            items = queue.sorted(items.findAll { it.entry != entry.getID() } + itemsOf(entry, desk.imageData.getHierarchy()))
+            walk.replace(entry.getID(), itemsOf(entry, desk.imageData.getHierarchy()))
             refilter()
         }
-    }
-
-}
-
-/** One row of the list: picture, rank, confidence, reason, what became of it. */
-class Row extends ListCell<Map> {
-
-    private static final Map<String, String> SIGNS = [proposed: '', accepted: '\u2713', graded: '\u2713\u2713', rejected: '\u2717']
-
-    private final window
-    private final ImageView picture = new ImageView()
-    private final Label head = new Label()
-    private final Label below = new Label()
-    private final HBox box
-
-    Row(Object window) {
-        this.window = window
-        picture.setFitWidth(Thumbnails.SIDE_PX)
-        picture.setFitHeight(Thumbnails.SIDE_PX)
-        picture.setPreserveRatio(true)
-        head.setStyle('-fx-font-weight: bold')
-        HBox frame = new HBox(picture)
-        frame.setMinSize(Thumbnails.SIDE_PX, Thumbnails.SIDE_PX)
-        VBox text = new VBox(2, head, below)
-        text.setAlignment(Pos.CENTER_LEFT)
-        HBox.setHgrow(text, Priority.ALWAYS)
-        box = new HBox(10, frame, text)
-        box.setAlignment(Pos.CENTER_LEFT)
-        setPrefWidth(0)
-    }
-
-    @Override
-    protected void updateItem(Map item, boolean isEmpty) {
-        super.updateItem(item, isEmpty)
-        setText(null)
-        setGraphic(isEmpty || item == null ? null : box)
-        if (isEmpty || item == null) {
-            return
-        }
-        picture.setImage(window.thumbnails.of(item) { window.list.refresh() })
-        String rank = item.rank == null ? '' : "${item.rank as int}.  "
-        String confidence = item.confidence == null ? '' : "  ${ReviewWindow.rounded(item.confidence)}"
-        head.setText("${rank}${item.className}${confidence}  ${SIGNS[item.state]}")
-        below.setText([item.image, item.reason].findAll { it }.join(' - '))
-        box.setOpacity(item.state == 'proposed' ? 1d : 0.6d)
     }
 
 }
@@ -845,10 +624,15 @@ if (file == null) {
         'or copy the whole folder qupath_scripts into the folder "scripts" of the project.')
 }
 shared = new GroovyShell(this.class.classLoader).parse(file)
-shared.requireQuPath()
+if (!shared.metaClass.respondsTo(shared, 'begin')) {
+    throw new IllegalStateException("${file} is of an older glombridge than this script, and was left as it is because somebody changed it. " +
+        "Take the newer one, which lies beside it with '.new' behind its name, and run 'glombridge scripts PROJECT' again.")
+}
+shared.begin(file.parentFile, 2)
 
+Map scripts = [shared: shared, walk: shared.part('glombridge_walk.groovy'), viewer: shared.part('glombridge_viewer.groovy')]
 Platform.runLater {
-    def desk = binding.variables['glombridge.desk'] ?: new QuPathDesk()
+    def desk = scripts.viewer.desk
     def open = desk.stage?.getProperties()?.get(ReviewWindow.KEY)
     if (open != null) {
         open.toFront()
@@ -856,6 +640,6 @@ Platform.runLater {
     } else if (desk.project == null) {
         throw new IllegalStateException('Open a project first: the review window goes through the images of a project.')
     } else {
-        new ReviewWindow(desk, shared, PARAMETERS).open()
+        new ReviewWindow(desk, scripts, PARAMETERS).open()
     }
 }

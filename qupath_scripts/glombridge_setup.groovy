@@ -5,9 +5,9 @@
  *         their colours to the project, and lets classes be hidden and shown with one key. Running it again
  *         makes the menu anew and adds nothing twice. QuPath forgets menus when it closes.
  * Needs:  QuPath 0.4 or later with its user interface, no extension; glombridge_shared.groovy in the same folder.
- * Tried:  its windowless part with the libraries of QuPath 0.4.4, 0.5.1, 0.6.0 and 0.7.0; the menu with JavaFX 11
- *         and a stand-in for QuPath's window. What it calls is in the sources of these versions.
- * Run:    Automate > Project scripts > glombridge_setup.
+ * Tried:  its windowless part with the libraries of QuPath 0.4.4, 0.5.1, 0.6.0 and 0.7.0; the menu in
+ *         QuPath 0.4.4 and 0.5.1, built from their sources with JavaFX 11. What it calls is in the sources of these versions.
+ * Run:    Automate > Project scripts > glombridge setup, then Run in the script editor.
  */
 
 import groovy.transform.Field
@@ -19,6 +19,8 @@ import javafx.scene.control.Menu
 import javafx.scene.control.MenuItem
 import javafx.scene.control.SeparatorMenuItem
 import javafx.scene.input.KeyCombination
+import javafx.scene.layout.Region
+import javax.script.ScriptException
 import qupath.lib.objects.classes.PathClass
 
 // Parameters.
@@ -145,16 +147,24 @@ class GlombridgeMenu {
                 gui.runScript(file, null)
             } catch (Exception error) {
                 org.slf4j.LoggerFactory.getLogger('glombridge').error(error.message, error)
-                Platform.runLater { warn(error.message) }
+                // QuPath puts the line number around it, which is in the log.
+                Throwable cause = error
+                while (cause instanceof ScriptException && cause.cause != null) {
+                    cause = cause.cause
+                }
+                Platform.runLater { warn(cause.message ?: cause.toString()) }
             }
         }
     }
 
-    private static void warn(String text) {
+    private void warn(String text) {
         // Not QuPath's own dialog: its class has moved in 0.5.
         Alert alert = new Alert(Alert.AlertType.WARNING, text)
         alert.setTitle('glombridge')
         alert.setHeaderText(null)
+        alert.initOwner(gui.getStage())
+        // Else a long text ends in dots.
+        alert.getDialogPane().setMinHeight(Region.USE_PREF_SIZE)
         alert.show()
     }
 
@@ -200,7 +210,11 @@ if (file == null) {
         'or copy the whole folder qupath_scripts into the folder "scripts" of the project.')
 }
 shared = new GroovyShell(this.class.classLoader).parse(file)
-shared.requireQuPath()
+if (!shared.metaClass.respondsTo(shared, 'begin')) {
+    throw new IllegalStateException("${file} is of an older glombridge than this script, and was left as it is because somebody changed it. " +
+        "Take the newer one, which lies beside it with '.new' behind its name, and run 'glombridge scripts PROJECT' again.")
+}
+shared.begin(file.parentFile, 2)
 
 def gui = binding.variables['glombridge.gui'] ?: Class.forName('qupath.lib.gui.QuPathGUI').getInstance()
 if (gui == null) {

@@ -1,8 +1,8 @@
 /*
  * glombridge_shared.groovy - what the glombridge scripts share; not run by itself.
  *
- * Does:   reads the grading scheme and the queue, writes decisions onto objects and takes them back,
- *         saves images. No window, no menu: it also runs without QuPath's user interface.
+ * Does:   reads the grading scheme, writes decisions onto objects and takes them back, saves images, and sees to it
+ *         that all scripts are of one version. No window, no menu: it also runs without QuPath's user interface.
  * Needs:  QuPath 0.4 or later, no extension. It must lie in the same folder as the other scripts.
  * Tried:  with the libraries of QuPath 0.4.4, 0.5.1, 0.6.0 and 0.7.0.
  *
@@ -11,6 +11,7 @@
 
 import com.google.gson.Gson
 import com.google.gson.GsonBuilder
+import groovy.transform.Field
 import java.math.RoundingMode
 import java.nio.charset.StandardCharsets
 import java.nio.file.Files
@@ -27,6 +28,7 @@ class Names {
 
     static final String STATE = 'glombridge.state'
     static final String PROPOSAL = 'proposal'
+    static final String DISAGREEMENT_STATE = 'disagreement'
     static final String REVIEWER = 'glombridge.reviewer'
     static final String REVIEWED = 'glombridge.reviewed'
     static final String SECONDS = 'glombridge.seconds'
@@ -40,7 +42,8 @@ class Names {
     static final String LESION = 'Lesion: '
     static final String PROPOSED = 'Proposed'
     /** Classes of what shows errors of a detector or what two readers see differently; nobody's marks. */
-    static final List<String> ERRORS = ['Missed', 'False', 'Disagreement']
+    static final String DISAGREEMENT = 'Disagreement'
+    static final List<String> ERRORS = ['Missed', 'False', DISAGREEMENT]
 
 }
 
@@ -54,13 +57,14 @@ class ObjectFields {
     }
 
     static void setMetadata(PathObject object, Map<String, String> values) {
-        if (hasMetadataMap(object)) {
-            object.getMetadata().clear()
-            object.getMetadata().putAll(values)
+        // In 0.5 the map of a detection is read-only, but these protected methods write it; later ones may drop them.
+        if (object.metaClass.respondsTo(object, 'storeMetadataValue') && object.metaClass.respondsTo(object, 'clearMetadataMap')) {
+            object.clearMetadataMap()
+            values.each { key, value -> object.storeMetadataValue(key, value) }
             return
         }
-        object.clearMetadataMap()
-        values.each { key, value -> object.storeMetadataValue(key, value) }
+        object.getMetadata().clear()
+        object.getMetadata().putAll(values)
     }
 
     static Map<String, Double> measurements(PathObject object) {
@@ -297,6 +301,14 @@ class Decisions {
         }
     }
 
+    /** A disagreement is settled; the verdict itself is on the glomerulus. Returns what the sign was before. */
+    static Map settle(Map said, PathObject sign) {
+        checkReader(said.reader)
+        Map before = snapshot(sign)
+        ObjectFields.setMetadata(sign, before.metadata + [(Names.REVIEWER): said.reader.trim(), (Names.REVIEWED): said.at ?: now()])
+        return before
+    }
+
     /** Class, measurements, metadata and lock of an object. */
     static Map snapshot(PathObject object) {
         return [pathClass: object.getPathClass(), measurements: ObjectFields.measurements(object),
@@ -443,65 +455,6 @@ class Clock {
 
 }
 
-/** What there is to review: one map for each object, over all images of a project. */
-class ReviewQueue {
-
-    final Scheme scheme
-
-    ReviewQueue(Scheme scheme) {
-        this.scheme = scheme
-    }
-
-    /** Objects of one image that are or were proposals, or are glomeruli. */
-    List<Map> items(String entryId, String image, Collection<PathObject> objects) {
-        return objects.findAll { isWanted(it) }.collect { item(entryId, image, it) }
-    }
-
-    /** By rank; what has none comes after, image by image and from top to bottom. */
-    static List<Map> sorted(List<Map> items) {
-        return items.sort(false) { a, b ->
-            (a.rank ?: Double.MAX_VALUE) <=> (b.rank ?: Double.MAX_VALUE) ?: a.image <=> b.image ?:
-                a.y <=> b.y ?: a.x <=> b.x ?: a.id <=> b.id
-        }
-    }
-
-    private boolean isWanted(PathObject object) {
-        String className = ObjectFields.className(object)
-        return (object.isAnnotation() || object.isDetection()) && object.getROI() != null &&
-            (scheme.baseOf(className) != null || className == scheme.rejected || scheme.isProposed(className))
-    }
-
-    private Map item(String entryId, String image, PathObject object) {
-        Map<String, Double> measurements = ObjectFields.measurements(object)
-        Map<String, String> metadata = ObjectFields.metadata(object)
-        def roi = object.getROI()
-        return [
-            entry: entryId, image: image, id: object.getID().toString(), className: ObjectFields.className(object),
-            rank: finite(measurements[Names.QUEUE_RANK]), confidence: finite(measurements[Names.CONFIDENCE]),
-            reason: metadata[Names.REASON] ?: '', reader: metadata[Names.REVIEWER] ?: '', state: state(object, metadata),
-            x: roi.getBoundsX(), y: roi.getBoundsY(), width: roi.getBoundsWidth(), height: roi.getBoundsHeight(),
-            z: roi.getZ(), t: roi.getT(),
-            lesions: scheme.lesions.collectEntries { [(it.name): finite(measurements[Names.LESION + it.name])] },
-        ]
-    }
-
-    private String state(PathObject object, Map<String, String> metadata) {
-        String className = ObjectFields.className(object)
-        if (className == scheme.rejected) {
-            return 'rejected'
-        }
-        if (scheme.isProposed(className)) {
-            return 'proposed'
-        }
-        return scheme.lesions && metadata[Names.GRADED] == scheme.stamp ? 'graded' : 'accepted'
-    }
-
-    private static Double finite(Double value) {
-        return value == null || value.isNaN() || value.isInfinite() ? null : value
-    }
-
-}
-
 /** JSON by Gson, which QuPath carries; Groovy's own is not there. */
 class Json {
 
@@ -532,12 +485,60 @@ class Json {
 
 // What the other scripts call on this one.
 
+/**
+ * What the scripts expect of each other. It is raised whenever one of them could no longer work with the others
+ * as they were before: somebody may have changed one script, which 'glombridge scripts' then leaves as it is.
+ */
+int getLevel() {
+    return 2
+}
+
+// Where the scripts lie.
+@Field File folder = null
+
+/** The first call of each script, with the level that it expects. */
+void begin(File folder, int wanted) {
+    checkQuPath()
+    this.folder = folder
+    if (wanted != level) {
+        throw new IllegalStateException(mixed('the script that was started', wanted, 'glombridge_shared.groovy', level))
+    }
+}
+
+/** What scripts of level 1 call first; they would fail in the middle of something else later. */
 void requireQuPath() {
+    checkQuPath()
+    throw new IllegalStateException(mixed('the script that was started', 1, 'glombridge_shared.groovy', level))
+}
+
+void checkQuPath() {
     // Objects have had ids that are stored since 0.4; without them a decision could not be followed.
     if (!PathObject.methods.any { it.name == 'getID' }) {
         throw new UnsupportedOperationException('The glombridge scripts need QuPath 0.4 or later; this one is older. ' +
             'Its projects can be opened by a newer QuPath.')
     }
+}
+
+/** Another script that lies beside this one, and is no script of its own. */
+Object part(String name) {
+    File file = new File(folder, name)
+    if (!file.isFile()) {
+        throw new FileNotFoundException("${name} must lie beside glombridge_shared.groovy in ${folder}. Run " +
+            "'glombridge scripts PROJECT', or copy the whole folder qupath_scripts there.")
+    }
+    Object part = new GroovyShell(this.class.classLoader).parse(file)
+    int found = part.metaClass.respondsTo(part, 'getLevel') ? part.level : 1
+    if (found != level) {
+        throw new IllegalStateException(mixed(name, found, 'glombridge_shared.groovy', level))
+    }
+    part.shared = this
+    return part
+}
+
+private String mixed(String one, int itsLevel, String other, int otherLevel) {
+    return "The scripts in ${folder ?: 'this folder'} are of different versions of glombridge: ${one} is of level ${itsLevel}, ${other} " +
+        "of level ${otherLevel}. Somebody changed one of them, and so 'glombridge scripts PROJECT' left it as it was and put the newer one " +
+        "beside it, with '.new' behind its name. Take that one, bring the changes over, and run 'glombridge scripts PROJECT' again."
 }
 
 /** The version of glombridge that installed a script, from the line that it put in front; null = copied by hand. */
@@ -566,10 +567,6 @@ Scheme schemeOf(Map document) {
 
 Decisions decisions(Scheme scheme) {
     return new Decisions(scheme)
-}
-
-ReviewQueue queue(Scheme scheme) {
-    return new ReviewQueue(scheme)
 }
 
 Clock clock(double idleMinutes, Closure<Long> nanos = { System.nanoTime() }) {

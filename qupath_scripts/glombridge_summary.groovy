@@ -9,7 +9,7 @@
  *         Research use only. Indices of activity and chronicity, and what is entered per case: 'glombridge grades'.
  * Needs:  QuPath 0.4 or later, no extension; a project with glombridge/scheme.json, which 'glombridge scripts' writes;
  *         glombridge_shared, _exchange and _dialogs.groovy in the same folder.
- * Tried:  with the libraries of QuPath 0.4.4 and 0.7.0; not its window.
+ * Tried:  with the libraries of QuPath 0.4.4, 0.5.1, 0.6.0 and 0.7.0; its window in 0.4.4 and 0.5.1.
  * Limits: a glomerulus is an object of a class that scheme.json names, or of that class with a lesion of the scheme. Other
  *         class names, counting slides and patients that only glombridge.toml declares are not known here.
  * Run:    Automate > Project scripts > glombridge_summary. Of an image that is open what you see is counted.
@@ -50,12 +50,14 @@ if (file == null) {
         'or copy the whole folder qupath_scripts into the folder "scripts" of the project.')
 }
 shared = new GroovyShell(this.class.classLoader).parse(file)
-shared.requireQuPath()
+if (!shared.metaClass.respondsTo(shared, 'begin')) {
+    throw new IllegalStateException("${file} is of an older glombridge than this script, and was left as it is because somebody changed it. " +
+        "Take the newer one, which lies beside it with '.new' behind its name, and run 'glombridge scripts PROJECT' again.")
+}
+shared.begin(file.parentFile, 2)
 
 @Field Object exchange = null
-exchange = new GroovyShell(this.class.classLoader).parse(new File(file.parentFile, 'glombridge_exchange.groovy'))
-exchange.shared = shared
-exchange.folder = file.parentFile
+exchange = shared.part('glombridge_exchange.groovy')
 
 /** One glomerulus as graded; glombridge/review/glomerulus.py has the same rules. */
 class Glomerulus {

@@ -65,6 +65,7 @@ def status(
     console.line(f"newest: {newest}")
     if result.unfinished is not None:
         console.line(result.unfinished.text(project))
+    console.line(result.review.text())
     console.line(f"next: {result.next_step}")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import signal
 import sys
 
 import click
@@ -44,7 +45,9 @@ def main(arguments: list[str] | None = None) -> int:
 
     try:
         every_command.main(args=arguments, prog_name="glombridge", standalone_mode=False)
-    except click.exceptions.Abort:
+    except click.exceptions.Abort as error:
+        if isinstance(error.__cause__, EOFError):
+            raise error.__cause__ from None  # click takes it for a user's; nobody is asked anything
         click.echo("interrupted", err=True)
         return ExitCode.INTERRUPTED
     except KeyboardInterrupt:
@@ -75,5 +78,26 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def run() -> None:
-    """Entry point of the console script."""
-    sys.exit(main())
+    """Run the command line that was typed, and end with its exit code.
+
+    SIGTERM, which batch systems send before they kill, ends a command as Ctrl-C does: what is half is
+    taken away, and processes that it began are ended.
+    """
+    is_terminated = False
+
+    def on_terminate(*_: object) -> None:
+        nonlocal is_terminated
+        is_terminated = True
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, on_terminate)
+    try:
+        code = main()
+    except KeyboardInterrupt:  # a second one, while the first was answered
+        code = ExitCode.INTERRUPTED
+    # Nothing is left to be interrupted but the end itself, which would only say so in a traceback.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if is_terminated and code == ExitCode.INTERRUPTED:
+        code = ExitCode.TERMINATED
+    sys.exit(int(code))

@@ -38,7 +38,7 @@ def scripts(
     show_scripts(result)
     for note in result.notes:
         console.line(f"note: {note}")
-    console.line("next: in QuPath, Automate > Project scripts > glombridge_setup")
+    console.line("next: in QuPath, Automate > Project scripts > glombridge setup, then Run")
 
 
 def show_scripts(result: ScriptsResult) -> None:

@@ -10,7 +10,8 @@ from __future__ import annotations
 import platform
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 
 from ..errors import InputError, MachineError
 from ..tiles.labels import TASKS, Task
+from ..training.device_errors import device_failed, is_device_failure, is_out_of_memory
 from ..training.sandbox import load_ultralytics, use_threads
 from ..training.trust import require_hash, require_trust
 from .boxes import Outlines
@@ -100,6 +102,8 @@ class Detector:
                 outlines, or no such device.
             ProtectedError: weights that nobody answers for.
             MissingComponentError: a library is not installed.
+            DeviceError: the device does not work.
+            MachineError: the device has no memory left.
         """
         if sha256 is None:
             require_trust(weights, runs)
@@ -136,6 +140,11 @@ class Detector:
             self._layout = torch.channels_last if is_x86 else torch.contiguous_format
             self._net: Any = net.to(memory_format=self._layout)
         except (RuntimeError, AssertionError) as error:
+            if is_device_failure(error):
+                raise device_failed(self.device, error) from error
+            if is_out_of_memory(error):
+                msg = f"out of memory on {self.device}: not even the model fits. Use another --device."
+                raise MachineError(msg) from error
             msg = f"device {self.device!r} cannot be used: {error}. Give another --device."
             raise InputError(msg) from error
         # RT-DETR prepares tiles and reads its head in its own way, which differs by version.
@@ -149,12 +158,24 @@ class Detector:
             torch.backends.cudnn.benchmark = False
 
     def make_batch(self, shape: tuple[int, ...]) -> NDArray[np.uint8]:
-        """An empty batch (batch, height, width, 3), page-locked where a GPU will fetch it."""
+        """An empty batch (batch, height, width, 3), page-locked where a GPU will fetch it.
+
+        Raises:
+            DeviceError: the GPU works no more.
+        """
         import torch
 
         if self._device.type != "cuda":
             return np.empty(shape, np.uint8)
-        pinned: NDArray[np.uint8] = torch.empty(shape, dtype=torch.uint8, pin_memory=True).numpy()
+        try:
+            with self._naming_failures():
+                pinned: NDArray[np.uint8] = torch.empty(
+                    shape, dtype=torch.uint8, pin_memory=True
+                ).numpy()
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            return np.empty(shape, np.uint8)  # slower on its way, and else the same
         return pinned
 
     def fitting_batch(self, width_px: int, height_px: int) -> int:
@@ -162,6 +183,9 @@ class Detector:
 
         On a GPU by trial: doubled while that is faster and there is memory. On a CPU, where more
         brings nothing once the cores are busy, from the size of the tile alone.
+
+        Raises:
+            DeviceError: the GPU works no more.
         """
         if self._device.type != "cuda":
             wanted = max(1, _CPU_BATCH_PX // (width_px * height_px))
@@ -171,12 +195,13 @@ class Detector:
             blank = self.make_batch((size, height_px, width_px, 3))
             blank[:] = 255
             try:
-                self._see(blank)  # the first call of a shape also sets things up
-                begun = time.perf_counter()
-                self._see(blank)
+                with self._naming_failures():
+                    self._see(blank)  # the first call of a shape also sets things up
+                    begun = time.perf_counter()
+                    self._see(blank)
                 speed = size / (time.perf_counter() - begun)
             except RuntimeError as error:
-                if not _is_out_of_memory(error):
+                if not is_out_of_memory(error):
                     raise
                 self._forget_memory()
                 break
@@ -195,11 +220,12 @@ class Detector:
 
         Raises:
             MachineError: out of memory with a single tile.
+            DeviceError: the GPU works no more.
         """
         if not len(tiles):
             return []
         pixels = tiles if isinstance(tiles, np.ndarray) else np.stack(tiles)
-        with self._one_at_a_time:
+        with self._one_at_a_time, self._naming_failures():
             return self._see_all(pixels)
 
     def _see_all(self, pixels: NDArray[np.uint8]) -> list[Seen]:
@@ -214,7 +240,7 @@ class Detector:
             try:
                 seen += self._see(part)
             except RuntimeError as error:
-                if not _is_out_of_memory(error):
+                if not is_out_of_memory(error):
                     raise
                 if step == 1:
                     height, width = pixels.shape[1:3]
@@ -305,6 +331,16 @@ class Detector:
             for b in boxes
         ]
 
+    @contextmanager
+    def _naming_failures(self) -> Iterator[None]:
+        try:
+            yield
+        # torch says the second, ultralytics the third, of a GPU that is not there any more.
+        except (RuntimeError, AssertionError, ValueError) as error:
+            if not is_device_failure(error):
+                raise
+            raise device_failed(self.device, error) from error
+
     def _forget_memory(self) -> None:
         import torch
 
@@ -326,6 +362,10 @@ def device_name(device: str | None) -> str:
         raise InputError(msg) from error
     if name.startswith("cuda") and not torch.cuda.is_available():
         msg = f"device {device!r} is a GPU, and torch sees none on this machine. Give --device cpu."
+        raise InputError(msg)
+    index, n_gpus = torch.device(name).index, torch.cuda.device_count()
+    if name.startswith("cuda") and index is not None and index >= n_gpus:
+        msg = f"device {device!r}: there is no GPU {index} on this machine (torch sees {n_gpus}). Give --device 0."
         raise InputError(msg)
     return name
 
@@ -353,12 +393,6 @@ def _letterboxed(
             tile = cv2.resize(tile, (inner_width, inner_height), interpolation=cv2.INTER_LINEAR)
         fitted[k, top : top + inner_height, left : left + inner_width] = tile
     return fitted, (inner_width / width, inner_height / height), left, top
-
-
-def _is_out_of_memory(error: RuntimeError) -> bool:
-    text = str(error).lower()
-    # The second is what torch says where a CPU's memory ends.
-    return "out of memory" in text or "can't allocate memory" in text
 
 
 def _up_to_stride(size_px: int) -> int:

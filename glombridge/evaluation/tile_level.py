@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from ..detection.detector import device_name
+from ..errors import GlombridgeError, MachineError
+from ..training.device_errors import device_failed, is_device_failure, is_out_of_memory
 from ..training.sandbox import load_ultralytics, use_threads
 from ..training.trust import require_trust
 
@@ -40,6 +42,11 @@ class TileFigures:
         }
         return {"tiles": self.tiles, **{k: round(float(v), 6) for k, v in figures.items()}}
 
+
+_KEPT = (
+    "What was seen of the slides is kept: the same 'glombridge evaluate' goes on, and with --no-tiles "
+    "it leaves these figures out."
+)
 
 _BATCH_PX = 16 * 640 * 640
 """ultralytics' default of 16 tiles is meant for 640 px; memory grows with pixels."""
@@ -82,25 +89,40 @@ def tile_figures(
     Raises:
         InputError: no such device.
         ProtectedError: weights that nobody answers for.
+        MachineError: out of memory, or (:class:`.DeviceError`) the device works no more.
     """
     require_trust(weights, runs)
     ultralytics = load_ultralytics(cache)
     use_threads(threads)
     width, height = tile_px
-    result = ultralytics.YOLO(str(weights)).val(
-        data=str((dataset / "data.yaml").resolve()),
-        split=part,
-        imgsz=-(-max(width, height) // 32) * 32,
-        rect=width != height,
-        batch=batch or fitting_batch(tile_px),
-        device=device_name(device),
-        workers=0,
-        plots=False,
-        verbose=False,
-        project=str(scratch),
-        name="tiles",
-        exist_ok=True,
-    )
+    on_device, n_at_once = device_name(device), batch or fitting_batch(tile_px)
+    try:
+        result = ultralytics.YOLO(str(weights)).val(
+            data=str((dataset / "data.yaml").resolve()),
+            split=part,
+            imgsz=-(-max(width, height) // 32) * 32,
+            rect=width != height,
+            batch=n_at_once,
+            device=on_device,
+            workers=0,
+            plots=False,
+            verbose=False,
+            project=str(scratch),
+            name="tiles",
+            exist_ok=True,
+        )
+    except GlombridgeError:
+        raise
+    except (RuntimeError, AssertionError, ValueError) as error:
+        if is_device_failure(error):
+            raise device_failed(on_device, error, _KEPT) from error
+        if is_out_of_memory(error):
+            msg = (
+                f"out of memory on {on_device} with {n_at_once} tiles of {width} x {height} px at once. Set "
+                f"a smaller batch in [detect] of the settings. {_KEPT}"
+            )
+            raise MachineError(msg) from error
+        raise
     box: Mapping[str, float] = result.results_dict
     return TileFigures(
         n_tiles,

@@ -199,8 +199,8 @@ class Cluster:
 
         Raises:
             OtherVersionError: a worker has other versions than this process.
-            MachineError: no worker for a long time, the scheduler is gone, or two workers say that
-                the machine does not let them.
+            MachineError: no worker for a long time, the scheduler is gone, two workers say that the
+                machine does not let them, or no worker is left whose GPU works.
         """
         expected = self.require_same(facts)
         handing: Handing[T, R] = Handing(

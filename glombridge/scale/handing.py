@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from uuid import uuid4
 
-from ..errors import GlombridgeError, InputError, MachineError
+from ..errors import DeviceError, GlombridgeError, InputError, MachineError
 from .work import Outcome, Piece, R, T
 from .worker import WORKERS_FAULT, Answer, OtherVersionError, do_piece
 
@@ -94,6 +94,8 @@ class Handing(Generic[T, R]):
         self._suspects: deque[_Job[T]] = deque()
         self._inbox: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
         self._count = 0
+        # Workers whose GPU was lost; whatever they are given fails at once, and takes the next.
+        self._without_device: set[str] = set()
         self._workerless_since: float | None = None
 
     def run(
@@ -129,7 +131,7 @@ class Handing(Generic[T, R]):
             self._give_up()
 
     def _hand_out(self, waiting: Waiting[T]) -> None:
-        able = able_workers(self._cluster.workers(fresh=False), with_gpu=self._with_gpu)
+        able = self._able(fresh=False)
         self._watch(able)
         room = _room(able, with_gpu=self._with_gpu)
         while waiting and len(self._flying) < room:
@@ -141,10 +143,17 @@ class Handing(Generic[T, R]):
             job.was_alone = True
             self._submit(job, able)
 
+    def _able(self, *, fresh: bool) -> dict[str, dict[str, Any]]:
+        """Workers that can take a piece now."""
+        able = able_workers(self._cluster.workers(fresh=fresh), with_gpu=self._with_gpu)
+        return {a: w for a, w in able.items() if a not in self._without_device}
+
     def _submit(self, job: _Job[T], able: Mapping[str, Mapping[str, Any]]) -> None:
         self._count += 1
         key = f"{self._id}-{self._count}"
         elsewhere = _elsewhere(job.faults, able)
+        if self._without_device and not elsewhere:
+            elsewhere = list(able)
         job.future = self._client.submit(
             do_piece,
             *self._arguments(job.piece, key, self._topic),
@@ -179,9 +188,18 @@ class Handing(Generic[T, R]):
             raise OtherVersionError(msg) from error
         finally:
             future.release()
+        if isinstance(answer.error, DeviceError):
+            self._without_device.add(answer.address)
+            if not self._able(fresh=True):
+                raise answer.error
+            log.warning(
+                "the worker at %s gets no more of this run: %s", answer.address, answer.error
+            )
+            waiting.put_back(job)
+            return None
         if isinstance(answer.error, WORKERS_FAULT):
             job.faults.append(answer)
-            able = able_workers(self._cluster.workers(), with_gpu=self._with_gpu)
+            able = self._able(fresh=True)
             if len(job.faults) == 1 and _elsewhere(job.faults, able):
                 log.warning("%s: %s; tried on another worker", job.piece.name, answer.error)
                 waiting.put_back(job)

@@ -11,6 +11,7 @@ from typing import Any
 from ..detection.pipeline import default_workers
 from ..detection.stitch import DEFAULT_METHOD, METHODS
 from ..errors import (
+    DeviceError,
     GlombridgeError,
     InputError,
     PartlyDoneError,
@@ -21,7 +22,7 @@ from ..ledger.manifest import environment
 from ..progress import SILENT, Reporter
 from .detect_place import open_place
 from .detect_progress import DetectProgress
-from .detect_run import DetectedImage, DetectionRun, publish_complete
+from .detect_run import DetectedImage, DetectionRun, publish_complete, refuse_another_device
 from .detect_targets import Choice, Target, targets_of_files, targets_of_project
 from .detect_work import Emit, Job, about
 from .evaluate import load_run
@@ -135,6 +136,8 @@ def detect(
         InputError: no weights, an image that is not in the project, or no image left.
         PartlyDoneError: some slides failed or could only be read in part; each is named, the others
             are complete.
+        MachineError: disk full, out of memory, a lost GPU. What is finished is kept, and the same call
+            goes on with it.
         MissingComponentError: a cluster is asked for and Dask is missing, its workers have other
             versions, or none has the GPU that is asked for.
     """
@@ -264,6 +267,8 @@ def _run(
             "mpp": settings.project.mpp if settings else None,
             "environment": environment(),
         }
+        if options.device is None:
+            refuse_another_device(workspace, out, plan)
         batch = asked or place.fitting_batch()
         with DetectionRun.begin(workspace, out, plan, batch) as run:
             job = Job(
@@ -286,7 +291,12 @@ def _run(
                 progress = DetectProgress(targets, done, task, on_event or (lambda _: None))
                 for target, why in missing:
                     progress({"event": "failed", **about(target), "reason": why})
-                place.detect(todo, job, progress)
+                try:
+                    place.detect(todo, job, progress)
+                except DeviceError as error:
+                    raise _with_what_is_kept(
+                        error, run, len(progress.images), len(targets)
+                    ) from error
             images = tuple(progress.images[t.id] for t in targets if t.id in progress.images)
             if not images:
                 run.abandon()
@@ -314,6 +324,14 @@ def _run(
         )
     _raise_if_partly_done(result, len(targets))
     return result
+
+
+def _with_what_is_kept(error: DeviceError, run: DetectionRun, n: int, of: int) -> DeviceError:
+    msg = (
+        f"{error} {n} of {of} slides are finished and kept in {run.partial}; the same 'glombridge detect' "
+        "goes on with the others."
+    )
+    return DeviceError(msg)
 
 
 def _manifest(

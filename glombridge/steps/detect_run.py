@@ -16,7 +16,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from ..documents import parse_json
-from ..errors import MachineError, ProtectedError, UsageError
+from ..errors import DeviceError, MachineError, ProtectedError, UsageError
 from ..ledger import Workspace
 from ..ledger.manifest import write_json
 from ..slides.reader import fingerprint
@@ -226,6 +226,40 @@ class DetectionRun:
         except OSError as error:
             msg = f"cannot rename {self.partial} to {self.folder.name}: {error.strerror or error}"
             raise MachineError(msg) from error
+
+
+def refuse_another_device(
+    workspace: Workspace | None, out: Path | None, plan: Mapping[str, Any]
+) -> None:
+    """Refuse to begin a run anew on a CPU, unasked, because the GPU of an interrupted one is gone.
+
+    Args:
+        workspace: as in :meth:`DetectionRun.begin`.
+        out: as there.
+        plan: as there; no device was asked for.
+
+    Raises:
+        DeviceError: there is such a run, with finished slides.
+    """
+    if plan["device"] != "cpu":
+        return
+    if out is not None:
+        partials = [out.with_name(out.name + PARTIAL)]
+    else:
+        partials = sorted(workspace.detections.glob(f"detect-*{PARTIAL}")) if workspace else []
+    for partial in partials:
+        found = _plan_in(partial)
+        if found is None or found["plan"].get("device") in (None, "cpu"):
+            continue
+        of_device = {key: found["plan"].get(key) for key in ("device", "half")}
+        n = sum(1 for p in (partial / WORK).glob("*.json") if p.name != "plan.json")
+        if n and found["plan"] == {**plan, **of_device}:
+            msg = (
+                f"{partial} was interrupted on a GPU after {n} slides, and torch sees no GPU now. See what "
+                "'nvidia-smi' and 'glombridge doctor' say of it, and give the same command again when it "
+                "is back; or give --device cpu, which begins anew on the CPU."
+            )
+            raise DeviceError(msg)
 
 
 def record_path(partial: Path, name: str) -> Path:

@@ -7,8 +7,12 @@ each has a process of its own that takes the next slide when it is free.
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
+import os
 import queue
+import signal
+import threading
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing
@@ -35,6 +39,8 @@ from ..slides.reader import fingerprint
 from ..tiles.grid import TileSpec
 from .detect_run import DetectedImage, record_path
 from .detect_targets import Target
+
+log = logging.getLogger(__name__)
 
 SCANNED = "Scanned*"
 """Class of the area that was looked at. The star keeps it out of QuPath's measurements."""
@@ -73,8 +79,8 @@ def detect_all(targets: Iterable[Target], job: Job, detector: Detector, emit: Em
         emit: told what happens, from several threads.
 
     Raises:
-        MachineError: disk full, out of memory: it would happen with every slide. What is finished
-            stays.
+        MachineError: disk full, out of memory, a lost GPU (:class:`.DeviceError`): it would happen with
+            every slide. What is finished stays.
     """
     clock = StageClock()
     look = with_flips(detector) if job.flips else detector
@@ -126,7 +132,13 @@ def about(target: Target) -> dict[str, Any]:
 
 
 def detect_on_devices(targets: list[Target], job: Job, devices: list[str], emit: Emit) -> None:
-    """The same with one process per device."""
+    """The same with one process per device.
+
+    What stops one process (a lost GPU, a full disk) does not stop the others; they do what is left to do.
+
+    Raises:
+        MachineError: what stopped a process, when slides are left over by it.
+    """
     context = multiprocessing.get_context("spawn")
     todo: Any = context.Queue()
     events: Any = context.Queue()
@@ -141,11 +153,16 @@ def detect_on_devices(targets: list[Target], job: Job, devices: list[str], emit:
     for process in processes:
         process.start()
     left = {target.id: target for target in targets}
+    stopped: list[MachineError] = []
     try:
         while any(p.is_alive() for p in processes) or not events.empty():
             try:
                 event = events.get(timeout=0.2)
             except queue.Empty:
+                continue
+            if event["event"] == "stopped":
+                log.warning("%s: %s", event["device"], event["error"])
+                stopped.append(event["error"])
                 continue
             if event["event"] in ("slide", "failed"):
                 left.pop(event["id"], None)
@@ -154,6 +171,8 @@ def detect_on_devices(targets: list[Target], job: Job, devices: list[str], emit:
         for process in processes:
             process.terminate()
             process.join()
+    if left and stopped:
+        raise stopped[0]
     for target in left.values():
         codes = ", ".join(f"{d}: {p.exitcode}" for d, p in zip(devices, processes, strict=True))
         reason = f"its process ended before it was finished (exit codes {codes})"
@@ -161,13 +180,27 @@ def detect_on_devices(targets: list[Target], job: Job, devices: list[str], emit:
 
 
 def _work_on_device(job: Job, device: str, todo: Any, events: Any) -> None:
-    detector = Detector(
-        job.weights, cache=job.cache, runs=job.runs, device=device, threads=job.threads
-    )
-    clock = detect_all(iter(todo.get, None), job, detector, events.put)
-    events.put({"event": "profile", "device": device, **clock.as_dict(decoders=job.workers)})
+    # Ctrl-C in a terminal goes to every process there; this one is ended by the one that began it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    try:
+        detector = Detector(
+            job.weights, cache=job.cache, runs=job.runs, device=device, threads=job.threads
+        )
+        clock = detect_all(iter(todo.get, None), job, detector, events.put)
+        events.put({"event": "profile", "device": device, **clock.as_dict(decoders=job.workers)})
+    except MachineError as error:
+        events.put({"event": "stopped", "device": device, "error": error})
     events.close()
     events.join_thread()
+
+
+def _end_with_parent() -> None:
+    """Nobody waits any more once the process that began this one is gone, by kill -9 as well."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _one_ahead(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..errors import UsageError
+from ..errors import InputError, UsageError
 from ..evaluation.annotator import compare_orders
 from ..evaluation.calibration import Calibration, calibrate, reliability
 from ..evaluation.faults import Fault, faults_of
@@ -18,9 +19,10 @@ from ..evaluation.results import compare, ranking, rival_sees
 from ..evaluation.slides import JudgedSlide
 from ..evaluation.tile_level import MEANING, tile_figures
 from ..ledger.history import utc_now
-from ..ledger.manifest import environment, write_json
+from ..ledger.manifest import environment, sha256_of, write_json
 from ..progress import SILENT, Reporter
 from ..scale import on_cluster
+from ..training.dataset import open_dataset
 from .evaluate_look import check_classes
 from .evaluate_model import PARTS, EvaluatedModel, evaluated, held_out_images, load_run
 from .held_model import CPU
@@ -28,6 +30,8 @@ from .operating_point import store_point
 from .project import Project
 
 __all__ = ["EvaluateResult", "check_classes", "evaluate", "load_run"]
+
+log = logging.getLogger(__name__)
 
 DOCUMENT = "evaluation.json"
 FORMAT = "glombridge evaluation 1"
@@ -253,19 +257,46 @@ def _slide_result(slide: JudgedSlide, confidence: float, min_iou: float) -> Slid
     )
 
 
+def _dataset_of(project: Project, learnt_from: Mapping[str, Any]) -> tuple[Path | None, str]:
+    """The dataset a run learnt from, told by its fingerprint and not by its name, or why there is none."""
+    name, wanted = str(learnt_from.get("name")), learnt_from.get("manifest_sha256")
+    named = project.workspace.datasets / name
+    others = sorted(p for p in project.workspace.datasets.glob("*") if p != named)
+    for dataset in (named, *others):
+        file = dataset / "manifest.json"
+        if not file.is_file() or sha256_of(file) != wanted:
+            continue
+        try:
+            found = open_dataset(dataset, validate=False)
+        except InputError as error:
+            return None, str(error)
+        if found.files_sha256 != learnt_from.get("files_sha256"):
+            return (
+                None,
+                f"the files of dataset {dataset.name} have changed since the run learnt from it",
+            )
+        return dataset, ""
+    if named.is_dir():
+        return (
+            None,
+            f"dataset {name} is not the one that the run learnt from, which is no longer there",
+        )
+    return None, f"dataset {name} is no longer there"
+
+
 def _tile_level(
     project: Project, file: Path, manifest: Mapping[str, Any], device: str | None
 ) -> dict[str, Any]:
     """Ultralytics' figures on the run's own dataset, or why there are none."""
-    name = manifest.get("dataset", {}).get("name")
-    dataset = project.workspace.datasets / str(name)
-    if not (dataset / "data.yaml").is_file():
-        return {"meaning": MEANING, "missing": f"dataset {name} is no longer there"}
+    dataset, why = _dataset_of(project, manifest.get("dataset", {}))
+    if dataset is None:
+        log.warning("no figures on tiles: %s", why)
+        return {"meaning": MEANING, "missing": why}
     tile = manifest["tiles"]
     n_tiles = {
         part: sum(1 for p in (dataset / "images" / part).glob("*") if p.is_file()) for part in PARTS
     }
-    told: dict[str, Any] = {"meaning": MEANING, "dataset": name}
+    told: dict[str, Any] = {"meaning": MEANING, "dataset": dataset.name}
     with tempfile.TemporaryDirectory(prefix="glombridge-") as scratch:
         for part in PARTS:
             if not n_tiles[part]:

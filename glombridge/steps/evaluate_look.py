@@ -14,7 +14,7 @@ from shapely.geometry.base import BaseGeometry
 from ..detection.detector import Detector
 from ..detection.pipeline import SlideDetections, plan_slide, run_plan
 from ..documents import expecting, parse_json
-from ..errors import DamagedFileError, InputError, PartlyDoneError
+from ..errors import DamagedFileError, DeviceError, InputError, PartlyDoneError
 from ..evaluation.slides import JudgedSlide, Truth
 from ..frames import Frame
 from ..ledger.manifest import environment, write_json
@@ -74,6 +74,7 @@ def look(
         InputError: a slide that cannot be read, or is damaged where objects would then count as
             missed.
         PartlyDoneError: the same on a cluster, when all others have been looked at and kept.
+        DeviceError: a GPU was lost; what was seen until then is kept.
     """
     folder = _folder_beside(weights, project)
     same = {
@@ -117,7 +118,10 @@ def look(
 
         if unseen:
             sights = [sight for _, sight, _ in unseen]
-            _look_at_all(project, weights, manifest, device, sights, cluster, on_outcome)
+            try:
+                _look_at_all(project, weights, manifest, device, sights, cluster, on_outcome)
+            except DeviceError as error:
+                raise _with_what_is_kept(error, len(judged), len(held_out), folder) from error
     if failed:
         text = "\n".join(failed)
         msg = (
@@ -126,6 +130,11 @@ def look(
         )
         raise PartlyDoneError(msg)
     return [judged[one.image.entry.id] for one in held_out]
+
+
+def _with_what_is_kept(error: DeviceError, n: int, of: int, folder: Path | None) -> DeviceError:
+    kept = f"What was seen of {n} of {of} slides is kept; t" if folder is not None else "T"
+    return DeviceError(f"{error} {kept}he same 'glombridge evaluate' goes on.")
 
 
 def _look_at_all(

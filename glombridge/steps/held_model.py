@@ -8,9 +8,9 @@ from pathlib import Path
 
 from ..detection.detector import Detector, device_name
 from ..detection.pipeline import default_workers
-from ..errors import MissingComponentError, UsageError
+from ..errors import DeviceError, InputError, MissingComponentError, UsageError
 from ..ledger.manifest import environment
-from ..scale import Cluster, OtherVersionError, Outcome, Piece, Tell, scratch_folder
+from ..scale import Cluster, Outcome, Piece, Tell, scratch_folder
 from ..tiles.grid import TileSpec
 from ..tiles.labels import Task
 from ..tiles.manifest import versions
@@ -76,8 +76,12 @@ def held(model: HeldModel) -> Detector:
 
     Raises:
         ProtectedError: the file is not the one that the driver trusts.
-        OtherVersionError: this worker would run it on another kind of device.
+        DeviceError: the device works no more, or this worker would run it on another kind of device.
     """
+    try:
+        device_name(model.device)
+    except InputError as error:
+        raise DeviceError(str(error)) from error  # the others have one
     with _loading:
         key = model.of_kind(_ANY)
         if key not in _held:
@@ -96,7 +100,7 @@ def held(model: HeldModel) -> Detector:
             f"this worker runs the model on {kind!r}, the others of this run on {model.kind!r}, which "
             "gives other results. Let only workers that have a GPU declare one, or say --device cpu."
         )
-        raise OtherVersionError(msg)
+        raise DeviceError(msg)
     return detector
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
+from ..errors import DeviceError
 from ..progress import SILENT, Reporter
 from ..review.queue_writing import QueueResult
 from ..settings import PAPER_TILES, SplitSettings
@@ -93,8 +94,15 @@ def walk_round(
     tiled = tile(project, reporter=reporter)
     trained = go_on_or_train(project, tiled.dataset.folder, options=options, reporter=reporter)
     run = trained.run.name
-    evaluated = evaluate(project, weights=run, device=device, reporter=reporter)
-    detected = detect(project, weights=run, device=device, reporter=reporter)
+    try:
+        evaluated = evaluate(project, weights=run, device=device, reporter=reporter)
+        detected = detect(project, weights=run, device=device, reporter=reporter)
+    except DeviceError as error:
+        msg = (
+            f"{error} This was in a round whose training, {run}, is finished: 'glombridge status' names the "
+            "commands that finish it; another round would train anew."
+        )
+        raise DeviceError(msg) from error
     guards = Guards(while_qupath_runs=while_qupath_runs)
     pushed = push(project, detected.folder, guards=guards, reporter=reporter)
     ranked = queue(project, skip_bad=True, guards=guards, reporter=reporter)

@@ -42,19 +42,21 @@ class ScriptsResult:
     dry_run: bool
 
     @property
-    def changed_by_user(self) -> list[Path]:
-        """Scripts that were left alone because somebody changed them."""
-        ours = (Installed.KEPT, Installed.BESIDE)
-        return [change.path for change in self.changes if change.what in ours]
-
-    @property
     def notes(self) -> list[str]:
         """What somebody should know."""
-        return [
-            f"{path.name} was changed by somebody and is left as it is; ours is {path.name}{NEW_SUFFIX}"
-            for path in self.changed_by_user
-            if self.dry_run or path.with_name(path.name + NEW_SUFFIX).exists()
-        ]
+        notes = []
+        for change in self.changes:
+            beside = change.path.with_name(change.path.name + NEW_SUFFIX)
+            # One that was changed after the newest of ours has nothing beside it, and gets nothing.
+            if change.what is Installed.BESIDE or (
+                change.what is Installed.KEPT and beside.exists()
+            ):
+                would = "would be" if change.what is Installed.BESIDE and self.dry_run else "is"
+                notes.append(
+                    f"{change.path.name} was changed by somebody and is left as it is; "
+                    f"ours {would} {beside.name}"
+                )
+        return notes
 
     def as_dict(self) -> dict[str, Any]:
         """For ``--json``."""

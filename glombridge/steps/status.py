@@ -9,12 +9,50 @@ from pathlib import Path
 from typing import Any
 
 from ..documents import expecting, parse_json
-from ..ledger import Ledger, Workspace
+from ..ledger import Ledger, State, Workspace
 from ..ledger.schema import PUSHED
 from ..ledger.unfinished import UnfinishedTraining, is_later, newest_unfinished
 from ..ledger.writes import read_writes
 from ..qupath import NativeStore
 from ..sync.roles import is_marked
+
+
+@dataclass(frozen=True)
+class OpenReview:
+    """What waits for a human, as of the last look.
+
+    Attributes:
+        waiting: untouched proposals, by image name.
+        queue: the write of the newest queue, and when (UTC) it was written; ``None`` = there is none.
+        is_outdated: a push has changed the proposals since.
+    """
+
+    waiting: dict[str, int]
+    queue: tuple[str, str] | None
+    is_outdated: bool
+
+    @property
+    def total(self) -> int:
+        """Proposals over all images."""
+        return sum(self.waiting.values())
+
+    def as_dict(self) -> dict[str, Any]:
+        """For ``--json``."""
+        return {
+            "waiting": self.waiting,
+            "queue": self.queue and {"write": self.queue[0], "at": self.queue[1]},
+            "queue_is_outdated": self.is_outdated,
+        }
+
+    def text(self) -> str:
+        """What a user should know."""
+        if not self.total:
+            return "to review: nothing"
+        where = f"{self.total} proposals on {len(self.waiting)} images"
+        if self.queue is None:
+            return f"to review: {where}, not ranked"
+        since = ", and a push has changed them since" if self.is_outdated else ""
+        return f"to review: {where}; ranked by {self.queue[0]} of {self.queue[1]}{since}"
 
 
 @dataclass(frozen=True)
@@ -24,6 +62,7 @@ class StatusResult:
     Attributes:
         images: per image whether its slide is there, what is truth as of the last pull, and what became
             of the proposals pushed, as of the last look.
+        review: what waits for a human.
         next_step: the command to type.
         unfinished: the newest training that was begun and has no end.
     """
@@ -33,6 +72,7 @@ class StatusResult:
     images: tuple[dict[str, Any], ...]
     parts: dict[str, int]
     newest: dict[str, str | None]
+    review: OpenReview
     next_step: str
     unfinished: UnfinishedTraining | None = None
 
@@ -44,6 +84,7 @@ class StatusResult:
             "images": list(self.images),
             "patients": self.parts,
             "newest": self.newest,
+            "review": self.review.as_dict(),
             "unfinished": self.unfinished and self.unfinished.as_dict(),
             "next": self.next_step,
         }
@@ -69,6 +110,8 @@ def status(path: Path, *, slides: Iterable[str] = ()) -> StatusResult:
         states = ledger.states()
         parts = ledger.parts()
         last_pushed = _last_pushed(ledger)
+        names = {e.id: e.name for e in entries}
+        review = _open_review(ledger, {names[i]: n for i, n in states.items() if i in names})
     last_pull = workspace.latest_run(workspace.pulls, "pull")
     pulled: dict[int, dict[str, Any]] = {}
     if last_pull is not None:
@@ -104,7 +147,8 @@ def status(path: Path, *, slides: Iterable[str] = ()) -> StatusResult:
         images,
         dict(Counter(parts.values())),
         newest,
-        _next_step(path, workspace, newest, last_pushed, unfinished),
+        review,
+        _next_step(path, workspace, newest, last_pushed, unfinished, review),
         unfinished,
     )
 
@@ -115,6 +159,7 @@ def _next_step(
     newest: dict[str, str | None],
     last_pushed: str | None,
     unfinished: UnfinishedTraining | None,
+    review: OpenReview,
 ) -> str:
     if not workspace.exists:
         return f"glombridge init {path}"
@@ -133,7 +178,24 @@ def _next_step(
         return f"glombridge detect {path}"
     if last_pushed != newest["detect"]:
         return f"glombridge push {path} --dry-run"
-    return f"review the proposals in QuPath, save, then: glombridge round {path}"
+    if review.total and (review.queue is None or review.is_outdated):
+        return f"glombridge queue {path}"
+    if review.total:
+        return f"review the {review.total} proposals in QuPath, by their rank, save, then: glombridge round {path}"
+    return f"glombridge round {path}"
+
+
+def _open_review(ledger: Ledger, states: dict[str, Counter[State]]) -> OpenReview:
+    waiting = {name: n[State.PROPOSAL] for name, n in states.items() if n[State.PROPOSAL]}
+    queue, is_outdated = None, False
+    for write in read_writes(ledger):
+        if write.undone:
+            continue
+        if write.event == "queue":
+            queue, is_outdated = (write.id, write.at), False
+        elif write.event == "push":
+            is_outdated = queue is not None
+    return OpenReview(waiting, queue, is_outdated)
 
 
 def _last_pushed(ledger: Ledger) -> str | None:

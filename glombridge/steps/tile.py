@@ -12,6 +12,7 @@ from typing import Any
 
 from ..errors import GlombridgeError, InputError, PartlyDoneError
 from ..ledger import ProjectLock, open_codes
+from ..ledger.manifest import sha256_of
 from ..progress import SILENT, Reporter, Task
 from ..scale import open_cluster
 from ..settings import PatientSource, SplitSettings, TileSettings
@@ -149,6 +150,7 @@ def tile(
             workspace.history.append(
                 "tile",
                 dataset=workspace.relative(folder),
+                manifest_sha256=sha256_of(dataset.manifest),
                 pull=pulled.folder.name if pulled.folder else None,
                 tiles=dict(dataset.tiles),
             )

@@ -45,6 +45,7 @@ def train(
     if dataset is None:
         msg = f"project {workspace.project_folder} has no dataset. Run 'glombridge tile' first."
         raise InputError(msg)
+    require_as_written(project, dataset)
     run = workspace.claim_run(workspace.runs, "train")
     try:
         result = train_on(
@@ -61,6 +62,28 @@ def train(
         raise
     _record(project, result, workspace.relative(dataset))
     return result
+
+
+def require_as_written(project: Project, dataset: Path) -> None:
+    """Refuse a dataset whose manifest is not the one that ``tile`` put on record.
+
+    Raises:
+        InputError: it was edited: counts, patients or the sides of the split.
+    """
+    workspace = project.workspace
+    with workspace.ledger_view() as ledger:
+        told = [
+            e.get("manifest_sha256")
+            for e in ledger.events("tile")
+            if e["dataset"] == workspace.relative(dataset)
+        ]
+    # Of a dataset that was cut anew in its place the last one counts; early ones are not on record.
+    if told and told[-1] is not None and told[-1] != sha256_of(dataset / "manifest.json"):
+        msg = (
+            f"{dataset / 'manifest.json'} was changed after 'glombridge tile' wrote it. Run 'glombridge "
+            "tile' again; patients, classes and the split belong into the settings."
+        )
+        raise InputError(msg)
 
 
 def resume(

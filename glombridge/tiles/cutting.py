@@ -220,6 +220,8 @@ class SlideCut:
             round(1 - labels.usable_share, 6),
             len(image),
             len(text),
+            hashlib.sha256(image).hexdigest(),
+            hashlib.sha256(text).hexdigest(),
         )
         image_path, label_path = entry.files(self._folder, self.task.job.part)
         write_bytes(image_path, image)

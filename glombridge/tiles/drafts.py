@@ -207,7 +207,18 @@ def _is_same(draft: Path, other: Path) -> bool:
     has_all_previews = all(
         (other / _PREVIEWS / path.name).is_file() for path in (draft / _PREVIEWS).glob("*.png")
     )
-    return has_all_previews and all(r.is_complete(other) for r in readable_records(draft))
+    folders = [Path(kind, part) for kind in ("images", "labels") for part in PARTS]
+    has_more = any(_names(draft / f) != _names(other / f) for f in folders)
+    return (
+        has_all_previews
+        and not has_more
+        and all(r.is_complete(other) for r in readable_records(draft))
+    )
+
+
+def _names(folder: Path) -> set[str]:
+    """What lies in a folder of tiles or labels."""
+    return {path.name for path in folder.iterdir()} if folder.is_dir() else set()
 
 
 def _aside(folder: Path) -> Path:

@@ -177,6 +177,7 @@ def _slide_entry(record: SlideRecord) -> dict[str, Any]:
         "slide_fingerprint": record.look.fingerprint,
         "annotations_sha256": record.annotations_sha256,
         "key": record.key,
+        "files_sha256": record.files_sha256,
         "size_px": record.size_px,
         "mpp": record.mpp,
         "notes": record.notes,

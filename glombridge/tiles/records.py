@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
 from collections.abc import Iterable, Mapping
@@ -21,7 +22,7 @@ from .split import PARTS, Part
 
 FOLDER = "slides"
 """Folder of the records in a dataset."""
-FORMAT = "glombridge slide 1"
+FORMAT = "glombridge slide 2"
 
 
 _COLUMNS = (
@@ -54,6 +55,7 @@ class TileEntry:
         labels: number of its labels.
         painted_share: of the tile, neither object nor background.
         image_bytes, label_bytes: sizes of the files.
+        image_sha256, label_sha256: of the files.
     """
 
     stem: str
@@ -73,6 +75,8 @@ class TileEntry:
     painted_share: float
     image_bytes: int
     label_bytes: int
+    image_sha256: str
+    label_sha256: str
 
     @property
     def box(self) -> TileBox:
@@ -192,17 +196,34 @@ class SlideRecord:
         """Where the record lies in a dataset."""
         return folder / FOLDER / f"{self.prefix}.json"
 
-    def is_complete(self, folder: Path) -> bool:
-        """Whether each of its files is there with its size."""
-        try:
-            return all(
-                image.stat().st_size == tile.image_bytes
-                and label.stat().st_size == tile.label_bytes
-                for tile in self.tiles
-                for image, label in [tile.files(folder, self.part)]
+    @property
+    def files_sha256(self) -> str:
+        """Over names and hashes of all its files."""
+        digest = hashlib.sha256()
+        for tile in self.tiles:
+            line = f"{self.part}/{tile.stem} {tile.image_sha256} {tile.label_sha256}\n"
+            digest.update(line.encode())
+        return digest.hexdigest()
+
+    def changed_file(self, folder: Path) -> Path | None:
+        """The first of its files that is not there, or not as it was written; ``None`` if all are."""
+        for tile in self.tiles:
+            written = (
+                (tile.image_bytes, tile.image_sha256),
+                (tile.label_bytes, tile.label_sha256),
             )
-        except OSError:
-            return False
+            for path, as_written in zip(tile.files(folder, self.part), written, strict=True):
+                try:
+                    data = path.read_bytes()
+                except OSError:
+                    return path
+                if (len(data), hashlib.sha256(data).hexdigest()) != as_written:
+                    return path
+        return None
+
+    def is_complete(self, folder: Path) -> bool:
+        """Whether each of its files is there as it was written."""
+        return self.changed_file(folder) is None
 
 
 def read_records(folder: Path) -> list[SlideRecord]:

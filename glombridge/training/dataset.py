@@ -15,6 +15,7 @@ from ..errors import DamagedFileError, InputError
 from ..ledger.manifest import sha256_of
 from ..tiles.labels import ClassMap, Task
 from ..tiles.manifest import FORMAT, data_yaml_text
+from ..tiles.records import FOLDER, SlideRecord
 from ..tiles.split import PARTS
 
 _JPEG_END = b"\xff\xd9"
@@ -28,7 +29,8 @@ class Dataset:
     Attributes:
         manifest: of the dataset.
         manifest_sha256: of the manifest's file.
-        files_sha256: over names and sizes of all tiles and the text of all labels.
+        files_sha256: over names and sizes of all tiles and the text of all labels, to tell two apart; the
+            contents of tiles are held against the manifest.
         annotations_sha256: over the hashes of the pulled annotations of all slides.
     """
 
@@ -127,6 +129,7 @@ def _opened(folder: Path, *, validate: bool) -> Dataset:
             raise InputError(msg)
         # ultralytics keeps what it has read there, and takes labels of the same length for the same.
         (folder / "labels" / f"{part}.cache").unlink(missing_ok=True)
+    _check_contents(folder, manifest)
     pulled = hashlib.sha256(
         "".join(f"{s['entry_id']} {s['annotations_sha256']}\n" for s in manifest["slides"]).encode()
     )
@@ -137,6 +140,28 @@ def _opened(folder: Path, *, validate: bool) -> Dataset:
         digest.hexdigest(),
         pulled.hexdigest(),
     )
+
+
+def _check_contents(folder: Path, manifest: Mapping[str, Any]) -> None:
+    """Each file is the one that was written: files have no other protection, and may be shared by links."""
+    for slide in manifest["slides"]:
+        if "files_sha256" not in slide:
+            continue  # written by an earlier version
+        path = folder / FOLDER / f"{slide['file_prefix']}.json"
+        try:
+            record = SlideRecord.from_json(path.read_bytes())
+        except (OSError, ValueError) as error:
+            msg = f"{path} is gone or damaged: {error}. {_AGAIN}"
+            raise DamagedFileError(msg) from error
+        changed = record.changed_file(folder)
+        if record.files_sha256 != slide["files_sha256"] or record.part != slide["part"]:
+            changed = path
+        if changed is not None:
+            msg = (
+                f"{changed} was changed, moved or removed after 'glombridge tile' wrote it, and with it "
+                f"perhaps other datasets that share the file. {_AGAIN}"
+            )
+            raise InputError(msg)
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:

@@ -12,19 +12,12 @@ from pathlib import Path
 from .. import errors
 from ..errors import GlombridgeError, MachineError
 from ..ledger.manifest import write_json
+from ..ledger.unfinished import WORK
+from .checkpoint import STATE
+from .device_errors import device_failed, is_device_failure, is_out_of_memory
 
 FILE = "failure.json"
 
-_NO_MEMORY = (
-    "out of memory",
-    "can't allocate memory",
-    # What CUDA's libraries say instead when the last bit is gone (ultralytics 8.4 lists the same).
-    "cublas_status_alloc_failed",
-    "cudnn_status_internal_error",
-    "unable to find an engine",
-    # Of its measuring of batches: not even the smallest could be tried.
-    "no usable batch size found",
-)
 _NO_ROOM = ("No space left", "PytorchStreamWriter", "Disk quota exceeded")
 
 
@@ -46,15 +39,29 @@ def explained(
         return MachineError(
             f"training stopped: {error}. Free space on the disk that holds {run} and go on with --resume."
         )
+    # torch raises the second of GPUs that are not there any more, ultralytics the third.
+    if not isinstance(error, (RuntimeError, AssertionError, ValueError)):
+        return None
+    if is_device_failure(error):
+        return device_failed(device, error, _kept(run))
     if not isinstance(error, RuntimeError):
         return None
-    if any(words in str(error).lower() for words in _NO_MEMORY):
+    if is_out_of_memory(error):
         return out_of_memory(batch, device, n_devices)
     if any(words in str(error) for words in _NO_ROOM):
         return MachineError(
             f"training could not write to {run}: {error}. Free space, then --resume."
         )
     return None
+
+
+def _kept(run: Path) -> str:
+    if (run / WORK / STATE).is_file():
+        return (
+            f"What {run.name} learnt up to its last finished epoch is kept: go on with --resume, or with "
+            "--resume and another --device."
+        )
+    return "No epoch was finished, so nothing is kept: train again, or on another --device."
 
 
 def out_of_memory(batch: int, device: str, n_devices: int) -> MachineError:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import (
+    DeviceError,
     InputError,
     MachineError,
     MissingComponentError,
@@ -34,6 +35,8 @@ from .stain import described
 from .start import Start, find_start
 
 log = logging.getLogger(__name__)
+
+CPU = "cpu"
 
 
 def train(
@@ -85,6 +88,7 @@ def train(
         "dataset_sha256": data.manifest_sha256,
         "files_sha256": data.files_sha256,
         "environment": environment(),
+        "device": device,
     }
     with folder.begun(plan):
         result = _train(folder, data, options, start, device, cache, [], reporter)
@@ -106,6 +110,7 @@ def resume(
     Raises:
         InputError: it is finished or was never begun, its dataset has changed, or whatever
             :func:`train` raises.
+        DeviceError: it was begun on a GPU that is gone, and no other device is given.
         ProtectedError: another process is training it.
     """
     folder = RunFolder(run)
@@ -124,6 +129,14 @@ def resume(
             raise InputError(msg)
         load_ultralytics(cache)
         on_device = training_device(options.device)
+        begun_on = plan.get("device", CPU)  # runs of earlier versions do not say it
+        if options.device is None and on_device == CPU != begun_on:
+            msg = (
+                f"{run.name} was begun on the GPU {begun_on}, and torch sees none now. See what 'nvidia-smi' "
+                "and 'glombridge doctor' say of it, and give --resume again when it is back; or give "
+                "--resume --device cpu, which goes on there, much slower."
+            )
+            raise DeviceError(msg)
         start = Start(**plan["start"])
         if start.has_weights and (
             not Path(start.model).is_file() or sha256_of(Path(start.model)) != start.sha256
@@ -167,6 +180,7 @@ def _train(
     resumed_at = 0 if state is None else state["epoch"] + 1
     del state
     forget_failure(folder.work)
+    machine = hardware(device)  # before: afterwards a GPU may not be there to be asked
     try:
         model = _load_start(ultralytics, start, data.task)
         if "RTDETR" in type(model).__name__:
@@ -184,7 +198,8 @@ def _train(
         raise
     except subprocess.CalledProcessError as error:
         said = kept_failure(folder.work) or MachineError(
-            f"the training processes of GPUs {device} ended with code {error.returncode}; see above"
+            f"the training processes of GPUs {device} ended with code {error.returncode}; see above. "
+            "--resume goes on after the last finished epoch, if there is one."
         )
         raise said from error
     except Exception as error:
@@ -201,7 +216,7 @@ def _train(
     if start.note:
         notes.append(start.note)
     return _finish(
-        folder, data, options, start, device, threads, arguments, resumed_at, notes, model
+        folder, data, options, start, device, machine, threads, arguments, resumed_at, notes, model
     )
 
 
@@ -235,6 +250,7 @@ def _finish(
     options: TrainOptions,
     start: Start,
     device: str,
+    machine: Mapping[str, Any],
     threads: int,
     arguments: Mapping[str, Any],
     resumed_at: int,
@@ -286,7 +302,7 @@ def _finish(
         },
         "peak_memory_bytes": state["peak_memory_bytes"],
         "peak_gpu_memory_bytes": state["peak_gpu_memory_bytes"],
-        "hardware": hardware(device),
+        "hardware": machine,
         "environment": environment(),
         "notes": notes,
     }

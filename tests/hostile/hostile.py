@@ -165,7 +165,7 @@ def a_record() -> Any:
     """A sound record of a slide's tiles, as JSON knows it."""
     look = SlideLook("0", 1.0, np.zeros((THUMBNAIL_CELLS, THUMBNAIL_CELLS), np.uint8))
     tile = TileEntry(
-        "a__x0_y0", "object", 0, 0, 0, 0, 0, 64, 64, 0.0, 0.0, 64.0, 64.0, 1, 0.0, 9, 9
+        "a__x0_y0", "object", 0, 0, 0, 0, 0, 64, 64, 0.0, 0.0, 64.0, 64.0, 1, 0.0, 9, 9, "0", "0"
     )
     record = SlideRecord(
         key="k",

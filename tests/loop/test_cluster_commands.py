@@ -386,6 +386,51 @@ def test_an_interrupted_run_goes_on(
     assert {name: (out / name).stat().st_mtime_ns for name in names} == finished
 
 
+@pytest.mark.parametrize("command", ["tile", "detect", "evaluate"])
+def test_a_scheduler_that_goes_away_in_the_middle(
+    project: Path, tmp_path: Path, command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept = project / "glombridge" / "runs" / "train-001" / "evaluation"
+    out, straight = tmp_path / "many", tmp_path / "one"
+    arguments, records = {
+        "tile": ((*TILE, project, "--out", out), tmp_path / ".many.partial" / "slides"),
+        "detect": ((*DETECT, project, "--out", out), tmp_path / "many.partial" / ".work"),
+        "evaluate": (("evaluate", project, "--no-tiles", "-q"), kept),
+    }[command]
+    if command == "evaluate":
+        shutil.copytree(kept, straight)
+        shutil.rmtree(kept)
+        out = kept
+    else:
+        run(*arguments[:-1], straight)
+    capsys.readouterr()
+    folder = tmp_path / "dask"
+    folder.mkdir()
+    with running(folder) as processes:
+        wait_until(lambda: len(processes.worker_pids()) == 2)
+
+        def kill() -> None:
+            wait_until(lambda: any(p.name[0] != "p" for p in records.glob("*.json")))
+            processes.scheduler.kill()
+
+        killer = threading.Thread(target=kill)
+        killer.start()
+        run(*arguments, "--cluster", processes.address, code=7)
+        killer.join()
+    told = capsys.readouterr().err.strip()
+    assert "Traceback" not in told
+    assert told.splitlines()[-1].endswith(
+        "is gone. What is finished stays; start it again, and give the same command."
+    )
+    finished = {p.name for p in records.glob("*.json") if p.name != "plan.json"}
+    assert finished
+    if command != "evaluate":
+        assert not out.exists()
+    # Another scheduler will do.
+    run(*arguments, "--cluster", "local:2")
+    assert contents(out) == contents(straight)
+
+
 # What is sent.
 
 

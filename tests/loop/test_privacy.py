@@ -402,3 +402,55 @@ def test_a_folder_that_is_there_is_refused_before_the_work(
     assert main(["detect", str(project), "--deidentify", "--out", str(tmp_path)]) == 4
     assert "is there already" in capsys.readouterr().err
     assert sorted((project / "glombridge" / "detections").iterdir()) == runs
+
+
+def test_a_cluster_hands_out_the_same_and_no_more(
+    handed_out: HandedOut, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Workers know names and paths; what they send back must not bring them in."""
+    project, out = str(handed_out.project), tmp_path / "out"
+    on = ("--cluster", "local:2", "-q")
+    capfd.readouterr()
+    tiles = ["tile", project, "--deidentify", "--preview", "--fresh", "--out", str(out / "tiles")]
+    assert main([*tiles, *on]) == 0
+    found = ["detect", project, "--include-test", "--deidentify", "--out", str(out / "found")]
+    assert main([*found, *on]) == 0
+    assert main(["evaluate", project, "--no-tiles", *on]) == 0
+    page = out / "report.html"
+    assert main(["report", project, "--deidentify", "--out", str(page), "-q"]) == 0
+    said = capfd.readouterr().err
+    assert SURNAME not in said
+    assert str(handed_out.project.parent / "slides") not in said
+    assert told(out, secrets_of(handed_out.project)) == []
+    for folder in ("tiles", "found"):
+        here = {p.relative_to(out / folder): p for p in (out / folder).rglob("*") if p.is_file()}
+        there = handed_out.out / folder
+        assert set(here) == {p.relative_to(there) for p in there.rglob("*") if p.is_file()}
+        for name, path in here.items():
+            if folder == "found" and path.name == "manifest.json":
+                documents = [json.loads(f.read_text("utf-8")) for f in (path, there / name)]
+                for document in documents:
+                    document.pop("run")
+                assert documents[0] == documents[1]
+            else:
+                assert path.read_bytes() == (there / name).read_bytes(), name
+
+
+def test_a_slide_that_fails_on_a_cluster_is_named_to_its_owner_only(
+    walked: DemoResult, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    project = copy_of(walked, tmp_path / "copy")
+    as_in_a_hospital(project)
+    opened = Project.open(project)
+    used = [e for e in opened.store.images() if opened.patient(e) in opened.parts()]
+    victim = project.parent / "slides" / used[0].name
+    size = victim.stat().st_size
+    with victim.open("r+b") as file:  # the pixels are gone, the header is not
+        file.seek(1 << 16)
+        file.write(bytes(size - (2 << 16)))
+    out, on = tmp_path / "out", ("--deidentify", "--cluster", "local:2", "-q", "--out")
+    assert main(["detect", str(project), "--include-test", *on, str(out / "found")]) == 6
+    assert victim.name in capsys.readouterr().err
+    assert main(["tile", str(project), *on, str(out / "tiles")]) == 6
+    assert victim.name in capsys.readouterr().err
+    assert told(out, [SURNAME, str(project.parent)]) == []

@@ -17,6 +17,7 @@ from test_with_real_qupath import in_qupath
 from glombridge.cli import main
 from glombridge.ledger import Workspace, running_qupath
 from glombridge.objects import ObjectKind, Outline, PathClass, SlideObject
+from glombridge.provenance import REVIEWED, REVIEWER
 from glombridge.qupath import HierarchyEdit, ImageServerInfo, NativeStore
 from glombridge.qupath.paquo.installation import find_installation, version_numbers
 from glombridge.qupath.project_file import ProjectFile
@@ -474,6 +475,33 @@ def test_what_somebody_adjudicates_replaces_only_what_nobody_touched(
     there = objects(project, 1)
     assert there[signs[0].id].name == "seen"
     assert len([o for o in there.values() if str(o.path_class) == "Disagreement"]) > 1
+
+
+def test_a_settled_disagreement_stays_and_is_not_shown_again(
+    project: Path, readers: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Settled as the review window does it: reader and time on the sign, nothing else of it."""
+    words = ["agree", *readers, "--adjudicate", project]
+    as_json(capsys, *words)
+    as_json(capsys, "pull", project)
+    times = as_json(capsys, "history", project, "--times")
+    signs = [o for o in objects(project, 1).values() if str(o.path_class) == "Disagreement"]
+    said = {REVIEWER: "carla", REVIEWED: "2026-11-25T08:00:00Z"}
+    settled = replace(signs[0], metadata={**signs[0].metadata, **said})
+    put(NativeStore.open(project), 1, replace=(settled,))
+    for _ in range(2):
+        assert as_json(capsys, *words)["adjudicate"]["write"] is None
+        there = objects(project, 1)
+        assert there[settled.id] == settled
+        assert len([o for o in there.values() if str(o.path_class) == "Disagreement"]) == len(signs)
+    # It is nobody's mark, and took nobody's time.
+    pulled = as_json(capsys, "pull", project)["images"][0]
+    assert (pulled["truth"], pulled["pending"], pulled["decisions"]) == (2, 3, [])
+    assert as_json(capsys, "history", project, "--times") == times
+    # Once a reader says something else, it is another disagreement.
+    decide(readers[1], 1, lambda o: graded(o, "bert", Slight=1, Severe=0, Sclerotic=0))
+    as_json(capsys, *words)
+    assert settled.id in objects(project, 1)
 
 
 def test_bad_input_of_agree(

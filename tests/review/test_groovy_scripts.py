@@ -122,7 +122,7 @@ def test_a_script_has_its_parameters_at_the_top_and_no_fixed_path(file: Path) ->
 
 def test_every_script_that_stands_alone_finds_the_shared_one() -> None:
     start = "// These lines stand in every script: they find glombridge_shared.groovy"
-    end = "shared.requireQuPath()"
+    end = "shared.begin(file.parentFile, 2)"
     found = {}
     for file in FILES:
         text = file.read_text("utf-8")
@@ -130,6 +130,18 @@ def test_every_script_that_stands_alone_finds_the_shared_one() -> None:
             found[file.name] = text[text.index(start) : text.index(end)]
     assert {"glombridge_review.groovy", "glombridge_setup.groovy"} <= found.keys()
     assert len(set(found.values())) == 1, "the lines that all scripts share differ"
+
+
+def test_all_scripts_are_of_one_level() -> None:
+    levels = {}
+    for file in FILES:
+        text = file.read_text("utf-8")
+        said = re.findall(
+            r"int getLevel\(\) \{\n    return (\d+)|begin\(file\.parentFile, (\d+)\)", text
+        )
+        levels[file.name] = [int(a or b) for a, b in said]
+    assert all(len(said) == 1 for said in levels.values()), levels
+    assert len({said[0] for said in levels.values()}) == 1, levels
 
 
 def test_the_menu_of_setup_names_scripts_and_keys_once() -> None:

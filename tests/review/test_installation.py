@@ -209,13 +209,22 @@ def test_a_changed_script_is_left_alone_and_named(
     mine = script.read_bytes().replace(b"viewWidths: 4.0d", b"viewWidths: 6.0d")
     assert mine != script.read_bytes()
     script.write_bytes(mine)
-    assert as_json(capsys, "scripts", set_up)["scripts"][REVIEW] == "kept"
+    for more in ([], ["--dry-run"]):
+        said = as_json(capsys, "scripts", set_up, *more)
+        assert (said["scripts"][REVIEW], said["notes"]) == ("kept", []), "nothing lies beside it"
     script.write_bytes(mine.split(b"\n", 1)[1])
+    dry = as_json(capsys, "scripts", set_up, "--dry-run")
+    assert dry["scripts"][REVIEW] == "beside"
+    assert [n.split("; ")[1] for n in dry["notes"]] == [f"ours would be {REVIEW}{NEW_SUFFIX}"]
     said = typed(capsys, "scripts", set_up)
     assert f"note: {REVIEW} was changed by somebody" in said
     assert f"beside    {script}" in said
     assert script.read_bytes() == mine.split(b"\n", 1)[1]
     assert (set_up / "scripts" / (REVIEW + NEW_SUFFIX)).is_file()
+    for more in ([], ["--dry-run"]):
+        said = as_json(capsys, "scripts", set_up, *more)
+        assert said["scripts"][REVIEW] == "kept"
+        assert [n.split("; ")[1] for n in said["notes"]] == [f"ours is {REVIEW}{NEW_SUFFIX}"]
 
 
 def test_a_dry_run_writes_nothing(set_up: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,7 +11,7 @@ import qupath.lib.roi.ROIs
 def read = { path -> new com.google.gson.Gson().fromJson(new File(path).getText('UTF-8'), Map) }
 def job = read(args[0])
 def shared = new GroovyShell(this.class.classLoader).parse(new File(job.shared))
-shared.requireQuPath()
+shared.checkQuPath()
 def table = read(job.table)
 def decisions = shared.decisions(shared.schemeOf(table.scheme))
 def fields = shared.objects

@@ -5,7 +5,7 @@ def loader = new GroovyClassLoader(this.class.classLoader)
     names.each { name -> loader.parseClass("package ${folder}; class ${name} { String getName() { return '' } }") }
 }
 try {
-    new GroovyShell(loader).parse(new File(args[0])).requireQuPath()
+    new GroovyShell(loader).parse(new File(args[0])).checkQuPath()
     println 'not refused'
 } catch (UnsupportedOperationException error) {
     println error.message

@@ -4,7 +4,7 @@ import qupath.lib.objects.classes.PathClass
 def read = { path -> new com.google.gson.Gson().fromJson(new File(path).getText('UTF-8'), Map) }
 def job = read(args[0])
 def shared = new GroovyShell(this.class.classLoader).parse(new File(job.shared))
-shared.requireQuPath()
+shared.checkQuPath()
 def folder = new File(job.project).toPath()
 def scheme = shared.scheme(folder)
 def mine = PathClass.fromString(job.mine.name)
