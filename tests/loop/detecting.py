@@ -7,20 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typed import run_json
 
-from glombridge.cli import main
 from glombridge.qupath import NativeStore
 
 
-def run(*arguments: object) -> int:
-    return int(main([str(a) for a in arguments]))
-
-
 def detected(capsys: pytest.CaptureFixture[str], *arguments: object, code: int = 0) -> Any:
-    capsys.readouterr()
-    assert run("detect", *arguments, "--json") == code, capsys.readouterr().err
-    out = capsys.readouterr().out
-    return json.loads(out) if out else None
+    return run_json(capsys, "detect", *arguments, code=code)
 
 
 def contents(folder: Path) -> dict[str, Any]:

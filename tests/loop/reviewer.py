@@ -10,6 +10,7 @@ from uuid import UUID, uuid5
 
 import numpy as np
 import shapely
+from folders import files_in
 
 from glombridge.detection.boxes import pair_overlaps
 from glombridge.ledger import State, Workspace
@@ -246,6 +247,4 @@ def made_project(folder: Path) -> Project:
 
 def everything(project: Project) -> dict[str, bytes]:
     folder = project.store.folder
-    return {
-        str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()
-    }
+    return files_in(folder)

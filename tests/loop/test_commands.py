@@ -9,28 +9,14 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
+from folders import files_in
+from typed import run, run_json
 
 import glombridge
-from glombridge.cli import main
 from glombridge.objects import PathClass
 from glombridge.qupath import NativeStore
-
-
-def run(*arguments: object) -> int:
-    return int(main([str(a) for a in arguments]))
-
-
-def run_json(capsys: pytest.CaptureFixture[str], *arguments: object) -> Any:
-    capsys.readouterr()
-    assert run(*arguments, "--json") == 0
-    return json.loads(capsys.readouterr().out)
-
-
-def files(folder: Path) -> dict[str, bytes]:
-    return {str(p): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
 def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
@@ -75,9 +61,9 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_status_says_what_is_there(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    before = files(project)
+    before = files_in(project)
     document = run_json(capsys, "status", project)
-    assert files(project) == before
+    assert files_in(project) == before
     assert len(document["images"]) == 5
     assert all(i["slide_found"] for i in document["images"])
     assert document["newest"]["detect"] == "detect-001"
@@ -88,19 +74,19 @@ def test_status_says_what_is_there(project: Path, capsys: pytest.CaptureFixture[
 def test_pull_does_not_touch_quapth_files(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    before = files(project / "data")
+    before = files_in(project / "data")
     document = run_json(capsys, "pull", project)
-    assert files(project / "data") == before
+    assert files_in(project / "data") == before
     assert sum(i["truth"] for i in document["images"]) > 10
     assert sum(i["pending"] for i in document["images"]) > 0
 
 
 def test_push_again_changes_nothing(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    before = files(project / "data")
+    before = files_in(project / "data")
     dry = run_json(capsys, "push", project, "--dry-run")
     again = run_json(capsys, "push", project)
     assert dry["counts"]["add"] == again["counts"]["add"] == 0
-    assert files(project / "data") == before
+    assert files_in(project / "data") == before
 
 
 def test_an_accepted_proposal_becomes_truth(
@@ -182,13 +168,13 @@ def test_bad_usage_and_missing_things(
     says: str,
 ) -> None:
     filled = [a.format(project=project, tmp=tmp_path) for a in arguments]
-    before = files(project / "data")
+    before = files_in(project / "data")
     assert run(*filled) == code
     captured = capsys.readouterr()
     assert says in captured.err
     assert "Traceback" not in captured.err
     assert captured.out == ""
-    assert files(project / "data") == before
+    assert files_in(project / "data") == before
 
 
 def test_a_file_that_is_no_project(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -378,10 +364,10 @@ def test_a_damaged_data_file_is_never_an_empty_image(
 ) -> None:
     path = sorted(project.glob("data/*/data.qpdata"))[0]
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    before = files(project / "data")
+    before = files_in(project / "data")
     for command in ("pull", "tile"):
         assert run(command, project) == 6
         assert "entry 1" in capsys.readouterr().err
     assert run("push", project) == 6
     assert "entry 1" in capsys.readouterr().err
-    assert files(project / "data") == before
+    assert files_in(project / "data") == before

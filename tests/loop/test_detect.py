@@ -12,7 +12,8 @@ from uuid import uuid4
 import numpy as np
 import pytest
 import shapely
-from detecting import contents, detected, entries_of, run, slides_of, weights_of
+from detecting import contents, detected, entries_of, slides_of, weights_of
+from typed import run
 
 from glombridge.detection.detector import Detector
 from glombridge.detection.raw import SlideDetections

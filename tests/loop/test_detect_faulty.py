@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import shapely
 import tifffile
-from detecting import detected, run, slides_of, weights_of
+from detecting import detected, slides_of, weights_of
+from typed import run
 
 from glombridge.detection.raw import SlideDetections
 from glombridge.slides.reader import Slide

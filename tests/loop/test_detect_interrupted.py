@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from detecting import contents, detected, entries_of, run, slides_of
+from detecting import contents, detected, entries_of, slides_of
+from typed import run
 
 from glombridge.detection.raw import SlideDetections
 from glombridge.errors import MachineError

@@ -13,6 +13,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from folders import files_in
 
 from glombridge.cli import main
 from glombridge.errors import InputError, MissingComponentError
@@ -133,7 +134,7 @@ def test_qupath_and_its_java_are_found_without_starting_them(
 
 
 def test_a_sound_project(project: Path, quick: None, capsys: pytest.CaptureFixture[str]) -> None:
-    before = {p: p.read_bytes() for p in project.rglob("*") if p.is_file()}
+    before = files_in(project)
     result = doctor(project)
     assert {c.state for c in result.checks} == {State.OK}
     assert [i.size_px for i in result.images] == [(4096, 3072)] * 2
@@ -141,7 +142,7 @@ def test_a_sound_project(project: Path, quick: None, capsys: pytest.CaptureFixtu
     result.raise_if_ill()
     assert main(["doctor", str(project)]) == 0
     assert "2 slides opened, 0 with a problem" in capsys.readouterr().out
-    assert {p: p.read_bytes() for p in project.rglob("*") if p.is_file()} == before
+    assert files_in(project) == before
 
 
 def spoil_json(change: Callable[[dict[str, Any]], None]) -> Callable[[Path], None]:

@@ -8,12 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
-from glombridge.cli import main
-
-
-def run(*arguments: object) -> int:
-    return int(main([str(a) for a in arguments]))
+from typed import run
 
 
 def dataset_of(project: Path) -> Path:

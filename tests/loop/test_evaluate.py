@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typed import run_json
 
 from glombridge.cli import main
 from glombridge.demo.run import DemoResult
@@ -22,12 +23,6 @@ from glombridge.steps.evaluate import evaluate
 from glombridge.steps.evaluate_rounds import count_decisions
 from glombridge.steps.project import Project
 from glombridge.sync.roles import is_proposed
-
-
-def run_json(capsys: pytest.CaptureFixture[str], *arguments: object) -> Any:
-    capsys.readouterr()
-    assert main([*map(str, arguments), "--json"]) == 0
-    return json.loads(capsys.readouterr().out)
 
 
 def run_folder(project: Path) -> Path:

@@ -17,6 +17,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 import pytest
+from folders import files_in
 
 from glombridge.cli import main
 from glombridge.ledger import history as history_module
@@ -26,10 +27,6 @@ from glombridge.steps.history import history
 from glombridge.steps.project import Project
 
 ROOT = Path(__file__).parents[2]
-
-
-def files(folder: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
 def slide_of(project: Path) -> Path:
@@ -91,7 +88,7 @@ def test_a_slow_share_changes_no_byte(project: Path, tmp_path: Path) -> None:
     assert main(["detect", str(project), "--out", str(tmp_path / "fast"), "-q"]) == 0
     done = with_reads_of(slide, "delay_enter=20000", "detect", project, "--out", tmp_path / "slow")
     assert done.returncode == 0, done.stderr
-    fast, slow = files(tmp_path / "fast"), files(tmp_path / "slow")
+    fast, slow = files_in(tmp_path / "fast"), files_in(tmp_path / "slow")
     assert fast.pop("manifest.json")
     assert slow.pop("manifest.json")
     assert fast == slow
@@ -152,9 +149,9 @@ def test_a_clock_that_goes_backwards_or_ahead(
     assert [s.state.value for s in steps] == ["proposal", "proposal", "accepted"]
     # Writing, repeating and undoing go by the order of the record and by content, not by the clock.
     assert main(["push", str(project), "--min-confidence", "0.6", "-q"]) == 0
-    before = files(project)
+    before = files_in(project)
     assert main(["push", str(project), "--min-confidence", "0.6", "-q"]) == 0
-    assert files(project) == before
+    assert files_in(project) == before
     assert main(["undo", str(project), "-q"]) == 0
     capsys.readouterr()
     assert main(["status", str(project), "--json", "-q"]) == 0
@@ -170,12 +167,12 @@ def test_a_project_that_lost_its_record(
     shutil.copytree(project / "glombridge" / "detections" / "detect-001", kept)
     settings = (project / "glombridge" / "glombridge.toml").read_text("utf-8")
     shutil.rmtree(project / "glombridge")
-    before = files(project / "data")
+    before = files_in(project / "data")
     (project / "glombridge").mkdir()
     (project / "glombridge" / "glombridge.toml").write_text(settings, "utf-8")
     # Nobody knows any more that the proposals are ours: they are left alone, and not doubled.
     assert main(["push", str(project), str(kept), "--include-test", "-q"]) == 0
-    assert files(project / "data") == before
+    assert files_in(project / "data") == before
     capsys.readouterr()
     assert main(["pull", str(project), "--json", "-q"]) == 0
     images = {i["id"]: i for i in json.loads(capsys.readouterr().out)["images"]}
@@ -215,7 +212,7 @@ def _can_mount() -> bool:
     ],
 )
 def test_a_disk_that_is_read_only(project: Path, command: tuple[str, ...]) -> None:
-    before = files(project)
+    before = files_in(project)
     name, *options = command
     glombridge = [sys.executable, "-m", "glombridge", name, project, *options, "-q"]
     line = shlex.join(map(str, glombridge))
@@ -227,4 +224,4 @@ def test_a_disk_that_is_read_only(project: Path, command: tuple[str, ...]) -> No
     assert done.returncode == 7, done.stderr
     assert "Read-only file system" in done.stderr
     assert "Traceback" not in done.stderr
-    assert files(project) == before
+    assert files_in(project) == before

@@ -17,7 +17,8 @@ import numpy as np
 import pytest
 import torch
 from dask_processes import running, wait_until
-from detecting import contents, run
+from detecting import contents
+from typed import run
 
 from glombridge.detection.detector import Detector, device_name
 from glombridge.errors import DeviceError, InputError, MachineError

@@ -7,14 +7,14 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 from uuid import UUID
 
 import numpy as np
 import pytest
 import shapely
+from folders import files_in
+from typed import run, run_json
 
-from glombridge.cli import main
 from glombridge.ledger import Workspace
 from glombridge.objects import ObjectKind, Outline, PathClass, SlideObject
 from glombridge.provenance import COUNTING, GRADED, LESION, REVIEWED, REVIEWER, SECONDS
@@ -28,16 +28,6 @@ from glombridge.sync.push import Proposals, push
 
 OXFORD = shipped_scheme("oxford")
 ALL_ABSENT = {LESION + lesion.name: 0.0 for lesion in OXFORD.lesions}
-
-
-def run(*arguments: object) -> int:
-    return int(main([str(a) for a in arguments]))
-
-
-def run_json(capsys: pytest.CaptureFixture[str], *arguments: object) -> Any:
-    capsys.readouterr()
-    assert run(*arguments, "--json") == 0
-    return json.loads(capsys.readouterr().out)
 
 
 def glomerulus(
@@ -391,9 +381,9 @@ def test_the_template_is_written_once(study: Study, capsys: pytest.CaptureFixtur
 
 def test_grading_changes_nothing_in_the_project(study: Study) -> None:
     study.add("a.svs", "P1", *ten())
-    files = {p: p.read_bytes() for p in study.folder.rglob("*") if p.is_file()}
+    files = files_in(study.folder)
     assert run("grades", study.folder, "-q") == 0
-    assert {p: p.read_bytes() for p in study.folder.rglob("*") if p.is_file()} == files
+    assert files_in(study.folder) == files
 
 
 def test_proposals_count_once_a_human_has_judged_them(

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from folders import files_in
 
 from glombridge.cli import main
 from glombridge.errors import ExitCode
@@ -54,6 +55,6 @@ def test_a_dry_run_needs_no_guard_and_writes_nothing(
     project: Path, command: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(running_qupath, "running_qupath", lambda: [4711])
-    before = {p: p.read_bytes() for p in project.rglob("*") if p.is_file()}
+    before = files_in(project)
     assert run(command, project, "--dry-run") != ExitCode.PROTECTED
-    assert {p: p.read_bytes() for p in project.rglob("*") if p.is_file()} == before
+    assert files_in(project) == before

@@ -12,6 +12,7 @@ from uuid import UUID, uuid5
 
 import pusher
 import pytest
+from folders import files_in
 
 from glombridge.ledger import Ledger, State, Workspace
 from glombridge.ledger.writes import read_writes
@@ -117,9 +118,9 @@ def test_killed_at_random_moments(folder: Path, tmp_path: Path) -> None:
         pusher.run_push(killed, "detect-002")
         assert same(contents(killed), expected), moment
         agree(killed)
-        after = {p: p.read_bytes() for p in killed.rglob("*") if p.is_file()}
+        after = files_in(killed)
         assert pusher.run_push(killed, "detect-002").write is None
-        assert {p: p.read_bytes() for p in killed.rglob("*") if p.is_file()} == after
+        assert files_in(killed) == after
         assert not list(killed.rglob("*.tmp"))
         # And everything that was written can be taken back.
         project = Project.open(killed)

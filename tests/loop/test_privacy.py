@@ -23,8 +23,8 @@ import polars as pl
 import pytest
 import tifffile
 from aperio import HEADER, OWNER, make_aperio
-from conftest import copy_of
 from PIL import Image
+from walked_copy import copy_of
 
 from glombridge.cli import main
 from glombridge.demo.run import DemoResult

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 from uuid import UUID
 
 import numpy as np
 import pytest
+from folders import files_in
+from typed import run_json
 
 from glombridge.cli import main
 from glombridge.objects import Outline, PathClass, SlideObject
@@ -20,22 +20,11 @@ from glombridge.steps.mark import mark
 from glombridge.steps.project import Project
 
 
-def run_json(capsys: pytest.CaptureFixture[str], *arguments: object) -> dict[str, Any]:
-    capsys.readouterr()
-    assert main([*map(str, arguments), "--json", "-q"]) == 0
-    found: dict[str, Any] = json.loads(capsys.readouterr().out)
-    return found
-
-
 def shown(capsys: pytest.CaptureFixture[str], *arguments: object, code: int = 0) -> str:
     capsys.readouterr()
     assert main([*map(str, arguments), "-q"]) == code
     captured = capsys.readouterr()
     return captured.out if code == 0 else captured.err
-
-
-def files(folder: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
 def proposals(folder: Path) -> list[tuple[int, SlideObject]]:
@@ -61,12 +50,12 @@ def human_saves(folder: Path, image: int, changed: Sequence[SlideObject]) -> Non
 def test_push_at_another_confidence_and_its_undo(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    before = files(project / "data")
+    before = files_in(project / "data")
     scores = sorted(o.measurements["Confidence"] for _, o in proposals(project))
     assert scores[0] < scores[-1]
     arguments = ("push", project, "--min-confidence", scores[-1])
     dry = run_json(capsys, *arguments, "--dry-run")
-    assert files(project / "data") == before
+    assert files_in(project / "data") == before
     assert dry["counts"]["withdraw"] > 0
     told = run_json(capsys, *arguments)
     assert told["counts"] == dry["counts"]
@@ -74,7 +63,7 @@ def test_push_at_another_confidence_and_its_undo(
     counts = told["counts"]
     assert len(proposals(project)) == len(scores) + counts["add"] - counts["withdraw"]
     assert run_json(capsys, "undo", project)["restored"] == len(told["written_images"])
-    assert files(project / "data") == before
+    assert files_in(project / "data") == before
 
 
 def test_a_stricter_push_withdraws_and_a_looser_one_brings_back_the_same_objects(
@@ -175,10 +164,10 @@ def test_who_and_when_come_from_the_review_window(
 def test_bad_input(
     project: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], code: int, says: str
 ) -> None:
-    before = files(project)
+    before = files_in(project)
     command, *others = arguments
     assert says in shown(capsys, command, project, *others, code=code)
-    after = files(project)
+    after = files_in(project)
     assert {k: v for k, v in after.items() if "lock" not in k and "sqlite" not in k} == {
         k: v for k, v in before.items() if "lock" not in k and "sqlite" not in k
     }
@@ -259,11 +248,11 @@ def test_images_of_test_patients_get_no_proposals(
     images = [e.name for e in opened.store.images() if opened.patient(e) == test]
     assert images
     shown(capsys, "detect", project, "--image", images[0], "--include-test")
-    before = files(project / "data")
+    before = files_in(project / "data")
     said = shown(capsys, "push", project, code=3)
     assert "is of a test patient" in said
     assert images[0] in said
-    assert files(project / "data") == before
+    assert files_in(project / "data") == before
     assert run_json(capsys, "push", project, "--include-test")["images"][0]["name"] == images[0]
 
 

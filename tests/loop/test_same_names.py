@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
+from typed import run_json
 
-from glombridge.cli import main
 from glombridge.qupath import NativeStore
 
 NAME = "one and the same.tif"
@@ -23,12 +22,6 @@ def same(project: Path) -> Path:
         image["imageName"] = NAME
     file.write_text(json.dumps(document), "utf-8")
     return project
-
-
-def run_json(capsys: pytest.CaptureFixture[str], *arguments: object) -> Any:
-    capsys.readouterr()
-    assert main([*map(str, arguments), "--json"]) == 0
-    return json.loads(capsys.readouterr().out)
 
 
 def test_pull_and_tile_keep_them_apart(same: Path, capsys: pytest.CaptureFixture[str]) -> None:

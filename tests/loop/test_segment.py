@@ -11,7 +11,8 @@ import ellipses
 import numpy as np
 import pytest
 import shapely
-from test_detect import contents, detected, run
+from detecting import contents, detected
+from typed import run
 
 from glombridge.demo.run import QUICK_STUDY, DemoResult, quick_settings, run_demo
 from glombridge.detection.detector import Detector

@@ -10,23 +10,13 @@ from typing import Any
 
 import cv2
 import pytest
+from typed import run, run_json
 
-from glombridge.cli import main
 from glombridge.objects import Outline
 from glombridge.qupath import HierarchyEdit, NativeStore
 from glombridge.slides.reader import Slide
 from glombridge.steps.project import Project
 from glombridge.tiles.reading_back import read_labels
-
-
-def run(*arguments: object) -> int:
-    return int(main([str(a) for a in arguments]))
-
-
-def run_json(capsys: pytest.CaptureFixture[str], *arguments: object) -> Any:
-    capsys.readouterr()
-    assert run(*arguments, "--json") == 0
-    return json.loads(capsys.readouterr().out)
 
 
 def manifest_of(document: Any) -> Any:

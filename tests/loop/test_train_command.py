@@ -10,24 +10,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
+from typed import run, run_json
 
-from glombridge.cli import main
 from glombridge.training import RunFolder
 from glombridge.training.checkpoint import load_state
 from glombridge.training.trust import trusted
-
-
-def run(*arguments: object) -> int:
-    return int(main([str(a) for a in arguments]))
-
-
-def run_json(capsys: pytest.CaptureFixture[str], *arguments: object) -> Any:
-    capsys.readouterr()
-    assert run(*arguments, "--json", "-q") == 0
-    return json.loads(capsys.readouterr().out)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="kills by a POSIX signal")

@@ -10,6 +10,7 @@ from uuid import UUID
 
 import numpy as np
 import pytest
+from folders import files_in
 
 from glombridge.cli import main
 from glombridge.errors import DamagedFileError, InputError, PartlyDoneError, ProtectedError
@@ -98,9 +99,9 @@ def test_undo_twice_is_undo_once(project: Project) -> None:
 
 def test_a_dry_run_writes_nothing(project: Project) -> None:
     pushed(project, BOX)
-    before = {p: p.read_bytes() for p in project.store.folder.rglob("*") if p.is_file()}
+    before = files_in(project.store.folder)
     assert undo(project, guards=Guards(dry_run=True)).restored == 2
-    assert {p: p.read_bytes() for p in project.store.folder.rglob("*") if p.is_file()} == before
+    assert files_in(project.store.folder) == before
 
 
 def human_deletes(project: Project, box: tuple[float, ...]) -> None:

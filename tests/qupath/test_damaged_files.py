@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from folders import files_in
 from qupath_golden import DATA_FILES, GOLDEN, SMALL_DATA_FILES, an_object, file_id
 
 from glombridge.errors import DamagedFileError, GlombridgeError, ProtectedError
@@ -72,10 +73,6 @@ def damaged(original: bytes, chance: random.Random) -> bytes:
     return bytes(data)
 
 
-def contents(folder: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
-
-
 def check(count: int, seed: int, folder: Path) -> Counter[str]:
     chance = random.Random(seed)
     outcomes: Counter[str] = Counter()
@@ -91,7 +88,7 @@ def check(count: int, seed: int, folder: Path) -> Counter[str]:
         store = projects[file]
         data = damaged(file.read_bytes(), chance)
         store.data_file(image).write_bytes(data)
-        before = contents(store.folder)
+        before = files_in(store.folder)
         where = f"{file_id(file)}, number {number} of seed {seed}"
         with time_limit(MOST_SECONDS):
             outcome, error = attempt(store, image)
@@ -100,7 +97,7 @@ def check(count: int, seed: int, folder: Path) -> Counter[str]:
             shutil.rmtree(store.folder / "kept")
             continue
         assert f"image {image} " in str(error), where
-        assert contents(store.folder) == before, where
+        assert files_in(store.folder) == before, where
     return outcomes
 
 

@@ -12,6 +12,7 @@ from uuid import UUID, uuid5
 
 import pytest
 import shapely
+from folders import files_in
 from graded import grades as grades_of
 from graded import marked
 from groovy_in_qupath import SCRIPTS, needs_groovy, run_groovy, run_job
@@ -62,11 +63,6 @@ def project(tmp_path: Path) -> Path:
     return copy_of(goldens()[-1], tmp_path)
 
 
-def bytes_of(project: Path) -> dict[str, bytes]:
-    """Every file of a project."""
-    return {str(p.relative_to(project)): p.read_bytes() for p in project.rglob("*") if p.is_file()}
-
-
 def export(folder: Path, project: Path, **job: Any) -> Any:
     """Run the export script."""
     said = {"format": 1, "project": str(project / "project.qpproj"), "out": "out", **job}
@@ -112,7 +108,7 @@ def test_names_of_files_are_the_program_s(tmp_path: Path) -> None:
 @pytest.mark.parametrize("golden", OLD_AND_NEW, ids=lambda f: f.name)
 def test_the_export_is_what_the_native_store_reads(golden: Path, tmp_path: Path) -> None:
     project = copy_of(golden, tmp_path)
-    before = bytes_of(project)
+    before = files_in(project)
     said = export(tmp_path, project, objects="all")
     assert said["ok"], said
     store = NativeStore.open(project)
@@ -125,7 +121,7 @@ def test_the_export_is_what_the_native_store_reads(golden: Path, tmp_path: Path)
         # Written by one writer, because NaN equals nothing; it notes all that an object says.
         assert dump_objects(by_id(loaded.objects)) == dump_objects(wanted, class_colors=colors)
         assert not [p for p in loaded.problems if "enclose" not in p and "without an" not in p]
-    assert bytes_of(project) == before
+    assert files_in(project) == before
 
 
 def test_one_bad_image_does_not_stop_the_others(project: Path, tmp_path: Path) -> None:
@@ -274,10 +270,10 @@ def test_proposals_come_in_as_they_are_and_only_once(golden: Path, tmp_path: Pat
     # What a human made is as it was, in every value that the file holds.
     assert dump_objects([o for o in after if o.id not in ids]) == dump_objects(before)
     assert dump_objects([o for o in after if o.id in ids]) == dump_objects(by_id(NEW))
-    files = bytes_of(project)
+    files = files_in(project)
     (row,) = imported(tmp_path, project, detections="found")["images"]
     assert (row["added"], row["there"]) == (0, len(NEW))
-    assert bytes_of(project) == files
+    assert files_in(project) == files
 
 
 def test_what_is_marked_or_judged_is_not_proposed_again(project: Path, tmp_path: Path) -> None:
@@ -338,7 +334,7 @@ def test_a_slide_that_is_gone_loses_no_object(tmp_path: Path) -> None:
     """QuPath 0.4 and 0.5 cannot open its image; later ones need no slide to add objects."""
     project = tmp_path / "project"
     shutil.copytree(goldens()[-1], project)
-    files = bytes_of(project)
+    files = files_in(project)
     before = by_id(NativeStore.open(project).read(1).objects)
     write_geojson(tmp_path / "kidney_a.geojson", NEW)
     (row,) = imported(tmp_path, project, files=["kidney_a.geojson"])["images"]
@@ -349,7 +345,7 @@ def test_a_slide_that_is_gone_loses_no_object(tmp_path: Path) -> None:
         assert len(after) == len(before) + len(NEW)
     else:
         assert row["error"]
-        assert bytes_of(project) == files
+        assert files_in(project) == files
 
 
 def test_the_summary_equals_grades(project: Path, tmp_path: Path) -> None:

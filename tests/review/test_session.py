@@ -12,6 +12,7 @@ from uuid import UUID
 import numpy as np
 import pytest
 import shapely
+from folders import files_in
 
 from glombridge.errors import InputError, UsageError
 from glombridge.ledger import State, Workspace
@@ -170,9 +171,9 @@ def test_a_dry_run_decides_the_same_and_writes_nothing(project: Project) -> None
         two.id: lambda o: reject(o, dr("Dr A", 0), RULES),
     }
     here = project.store, project.workspace, SETTINGS, {image: deeds}
-    before = {p: p.read_bytes() for p in project.store.folder.rglob("*") if p.is_file()}
+    before = files_in(project.store.folder)
     would = write_decisions(*here, guards=Guards(dry_run=True))
-    assert {p: p.read_bytes() for p in project.store.folder.rglob("*") if p.is_file()} == before
+    assert files_in(project.store.folder) == before
     assert would.write is None
     did = write_decisions(*here)
     assert did.write is not None

@@ -8,9 +8,9 @@ import signal
 import sys
 import time
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
+from folders import files_in
 
 from glombridge.errors import ProtectedError, UsageError
 from glombridge.ledger import ProjectLock
@@ -26,12 +26,6 @@ SETTINGS = DatasetSettings(ClassMap.of(["Glomerulus"]), TileSpec(400, 300, 1 / 3
 @pytest.fixture
 def jobs(make_job):
     return [make_job(1, part="train"), make_job(2, part="val"), make_job(3, part="test")]
-
-
-def content(folder: Path) -> dict[str, bytes]:
-    return {
-        p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()
-    }
 
 
 def test_nothing_changed_nothing_written(jobs, tmp_path):
@@ -65,14 +59,14 @@ CHANGES = [
 @pytest.mark.parametrize("change", CHANGES)
 def test_only_the_slide_that_changed_is_cut_again(jobs, make_job, tmp_path, change):
     first = write_dataset(jobs, tmp_path / "a", SETTINGS)
-    before = content(first.folder)
+    before = files_in(first.folder)
     changed = [jobs[0], change(jobs[1], make_job), jobs[2]]
     second = write_dataset(changed, tmp_path / "b", SETTINGS, previous=first.folder)
     assert second.cut == 1
-    assert content(first.folder) == before
+    assert files_in(first.folder) == before
     fresh = write_dataset(changed, tmp_path / "c", SETTINGS)
     assert fresh.cut == 3
-    assert content(second.folder) == content(fresh.folder)
+    assert files_in(second.folder) == files_in(fresh.folder)
 
 
 @pytest.mark.parametrize(
@@ -117,7 +111,7 @@ def test_a_damaged_dataset_is_not_taken_over(jobs, tmp_path, spoil, what):
     spoil(victim)
     second = write_dataset(jobs, tmp_path / "b", SETTINGS, previous=first.folder)
     assert second.cut == 1
-    assert content(second.folder) == content(write_dataset(jobs, tmp_path / "c", SETTINGS).folder)
+    assert files_in(second.folder) == files_in(write_dataset(jobs, tmp_path / "c", SETTINGS).folder)
 
 
 def test_where_the_disk_knows_no_links_files_are_copied(jobs, tmp_path, monkeypatch):
@@ -132,14 +126,14 @@ def test_where_the_disk_knows_no_links_files_are_copied(jobs, tmp_path, monkeypa
     assert second.cut == 1
     image = next((second.folder / "images" / "val").iterdir())
     assert image.stat().st_nlink == 1
-    assert content(second.folder) == content(write_dataset(more, tmp_path / "c", SETTINGS).folder)
+    assert files_in(second.folder) == files_in(write_dataset(more, tmp_path / "c", SETTINGS).folder)
 
 
 @pytest.mark.parametrize("workers", [1, 2, 3, 8])
 def test_the_number_of_workers_changes_no_byte(jobs, tmp_path, workers):
     one = write_dataset(jobs, tmp_path / "one", SETTINGS, workers=1)
     many = write_dataset(jobs, tmp_path / "many", SETTINGS, workers=workers)
-    assert content(one.folder) == content(many.folder)
+    assert files_in(one.folder) == files_in(many.folder)
 
 
 def test_no_worker_cuts_nothing(jobs, tmp_path):
@@ -169,7 +163,7 @@ def test_an_interrupted_run_goes_on_where_it_stopped(jobs, tmp_path):
     kept = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "data" / "images").rglob("K[12]*")}
     assert kept == {p.name: t for p, t in times.items()}
     fresh = write_dataset(jobs, tmp_path / "fresh", SETTINGS)
-    assert content(result.folder) == content(fresh.folder)
+    assert files_in(result.folder) == files_in(fresh.folder)
 
 
 def test_other_annotations_after_an_interruption_are_the_ones_that_count(jobs, tmp_path):
@@ -183,7 +177,7 @@ def test_other_annotations_after_an_interruption_are_the_ones_that_count(jobs, t
     result = write_dataset(changed, tmp_path / "data", SETTINGS)
     assert result.cut == 2
     fresh = write_dataset(changed, tmp_path / "fresh", SETTINGS)
-    assert content(result.folder) == content(fresh.folder)
+    assert files_in(result.folder) == files_in(fresh.folder)
 
 
 def _cut_slowly(jobs, folder):
@@ -194,7 +188,7 @@ def _cut_slowly(jobs, folder):
 def test_a_killed_run_is_never_half_published_and_goes_on(jobs, tmp_path):
     folder = tmp_path / "data"
     write_dataset(jobs[:1], folder, SETTINGS)
-    before = content(folder)
+    before = files_in(folder)
     process = multiprocessing.get_context("spawn").Process(target=_cut_slowly, args=(jobs, folder))
     process.start()
     draft = tmp_path / ".data.partial"
@@ -203,21 +197,21 @@ def test_a_killed_run_is_never_half_published_and_goes_on(jobs, tmp_path):
         time.sleep(0.01)
     os.kill(process.pid, signal.SIGKILL)
     process.join()
-    assert content(folder) == before
+    assert files_in(folder) == before
     result = write_dataset(jobs, folder, SETTINGS)
     assert result.cut < 3
     fresh = write_dataset(jobs, tmp_path / "fresh", SETTINGS)
-    assert content(folder) == content(fresh.folder)
+    assert files_in(folder) == files_in(fresh.folder)
     assert not list(tmp_path.glob(".*"))
 
 
 def test_killed_between_the_two_renamings_the_old_dataset_comes_back(jobs, tmp_path):
     folder = tmp_path / "data"
     write_dataset(jobs[:1], folder, SETTINGS)
-    before = content(folder)
+    before = files_in(folder)
     folder.rename(tmp_path / ".data.old")
     with drafts.claim_draft(folder):
-        assert content(folder) == before
+        assert files_in(folder) == before
     assert not list(tmp_path.glob(".*"))
 
 
@@ -268,4 +262,4 @@ def test_a_preview_is_drawn_per_slide_and_kept(jobs, tmp_path):
     plain = write_dataset(jobs, tmp_path / "c", SETTINGS)
     later = write_dataset(jobs, tmp_path / "d", SETTINGS, previous=plain.folder, previews=True)
     assert later.cut == 0
-    assert content(later.folder) == content(first.folder)
+    assert files_in(later.folder) == files_in(first.folder)

@@ -8,6 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from folders import files_in
 from shapely.geometry import box
 
 from glombridge.errors import InputError, MachineError, ProtectedError
@@ -25,12 +26,6 @@ SETTINGS = DatasetSettings(ClassMap.of(["Glomerulus"]), SPEC)
 @pytest.fixture
 def jobs(make_job):
     return [make_job(1, part="train"), make_job(2, part="val"), make_job(3, part="test")]
-
-
-def content(folder: Path) -> dict[str, bytes]:
-    return {
-        p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()
-    }
 
 
 def test_a_dataset_is_what_ultralytics_reads(jobs, tmp_path):
@@ -76,14 +71,14 @@ def test_labels_and_pixels_lie_where_the_objects_are(jobs, tmp_path):
 def test_the_same_input_gives_the_same_bytes(jobs, tmp_path):
     first = write_dataset(jobs, tmp_path / "a", SETTINGS)
     second = write_dataset(jobs, tmp_path / "b", SETTINGS)
-    assert content(first.folder) == content(second.folder)
+    assert files_in(first.folder) == files_in(second.folder)
     again = write_dataset(jobs, tmp_path / "a", SETTINGS)
-    assert content(again.folder) == content(second.folder)
+    assert files_in(again.folder) == files_in(second.folder)
 
 
 def test_each_slide_is_cut_the_same_alone_or_with_others(jobs, tmp_path):
-    together = content(write_dataset(jobs, tmp_path / "a", SETTINGS).folder)
-    alone = content(write_dataset(jobs[:1], tmp_path / "b", SETTINGS).folder)
+    together = files_in(write_dataset(jobs, tmp_path / "a", SETTINGS).folder)
+    alone = files_in(write_dataset(jobs[:1], tmp_path / "b", SETTINGS).folder)
     tiles = {name: data for name, data in alone.items() if "/train/" in name}
     assert tiles
     assert tiles.items() <= together.items()
@@ -249,22 +244,22 @@ def test_a_full_disk_leaves_what_was_there_and_the_next_run_goes_on(
 ):
     target = tmp_path / "data"
     write_dataset(jobs[:1], target, SETTINGS)
-    before = content(target)
+    before = files_in(target)
     with monkeypatch.context() as patch:
         fill_disk(patch, after)
         with pytest.raises(MachineError, match="No space left on device"):
             write_dataset(jobs, target, SETTINGS)
-    assert content(target) == before
+    assert files_in(target) == before
     write_dataset(jobs, target, SETTINGS)
     assert not list(tmp_path.glob(".*"))
     write_dataset(jobs, tmp_path / "fresh", SETTINGS)
-    assert content(target) == content(tmp_path / "fresh")
+    assert files_in(target) == files_in(tmp_path / "fresh")
 
 
 def test_a_publication_that_fails_brings_the_old_dataset_back(jobs, tmp_path, monkeypatch):
     target = tmp_path / "data"
     write_dataset(jobs[:1], target, SETTINGS)
-    before = content(target)
+    before = files_in(target)
     original = Path.rename
 
     def rename(self, other):
@@ -275,7 +270,7 @@ def test_a_publication_that_fails_brings_the_old_dataset_back(jobs, tmp_path, mo
     monkeypatch.setattr(Path, "rename", rename)
     with pytest.raises(MachineError, match="Permission denied"):
         write_dataset(jobs, target, SETTINGS)
-    assert content(target) == before
+    assert files_in(target) == before
     monkeypatch.undo()
     assert write_dataset(jobs, target, SETTINGS).cut == 0
     assert not list(tmp_path.glob(".*"))
@@ -287,7 +282,7 @@ def test_what_is_not_ours_is_left_alone(jobs, tmp_path):
     (target / "chapter.txt").write_text("dear")
     with pytest.raises(ProtectedError, match="not a dataset that glombridge wrote"):
         write_dataset(jobs, target, SETTINGS)
-    assert content(target) == {"chapter.txt": b"dear"}
+    assert files_in(target) == {"chapter.txt": b"dear"}
 
 
 def test_leaks_are_refused_before_anything_is_cut(jobs, tmp_path):

@@ -6,13 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from marked import (
-    MARKS,
-    as_json,
-    decide,
-    graded,
-    marked,
-)
+from marked import MARKS, decide, graded, marked
+from typed import run_json
 
 from glombridge.objects import PathClass, SlideObject
 from glombridge.qupath import ImageServerInfo, NativeStore
@@ -46,7 +41,7 @@ def readers(project: Path, capsys: pytest.CaptureFixture[str]) -> tuple[Path, Pa
     """Two copies, read; the second image holds nothing."""
     made = []
     for name, change in (("anna", by_anna), ("bert", by_bert)):
-        folder = Path(as_json(capsys, "copy", project, "--reader", name)["copy"])
+        folder = Path(run_json(capsys, "copy", project, "--reader", name)["copy"])
         decide(folder, 1, change)
         made.append(folder)
     return made[0], made[1]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import struct
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid5
 
-import pytest
+from folders import files_in
 
 from glombridge.cli import main
 from glombridge.objects import ObjectKind, Outline, PathClass, SlideObject
@@ -102,17 +101,6 @@ def marked(project: Path, *, kind: str = "native", scheme: str | None = None) ->
     return project
 
 
-def every_file(folder: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
-
-
-def as_json(capsys: pytest.CaptureFixture[str], *words: object, code: int = 0) -> dict[str, Any]:
-    capsys.readouterr()
-    assert main([*map(str, words), "--json"]) == code
-    found: dict[str, Any] = json.loads(capsys.readouterr().out)
-    return found
-
-
 def objects(folder: Path, entry: int) -> dict[UUID, SlideObject]:
     return {o.id: o for o in NativeStore.open(folder).read(entry).objects}
 
@@ -129,7 +117,7 @@ def assert_blind(folder: Path) -> None:
             }
             assert obj.name is None
     score = (struct.pack(">d", SCORE), struct.pack(">f", SCORE), repr(SCORE)[:8].encode())
-    for name, data in every_file(folder).items():
+    for name, data in files_in(folder).items():
         for secret in (*(s.encode() for s in SECRETS), *score, b"Confidence", b"detect-001"):
             assert secret not in data, (name, secret)
 

