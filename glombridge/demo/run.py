@@ -26,7 +26,8 @@ from ..settings import (
     TileSettings,
     TrainSettings,
 )
-from ..steps.detect import detect, load_proposals
+from ..steps.detect import detect
+from ..steps.detect_proposals import load_proposals
 from ..steps.init import init
 from ..steps.project import Project
 from ..steps.round import RoundResult, walk_round

@@ -14,7 +14,7 @@ from ..sync.push import Proposals, PushResult
 from ..sync.push import push as push_proposals
 from ..sync.withdraw import WithdrawResult
 from ..sync.withdraw import withdraw as withdraw_proposals
-from .detect import load_proposals
+from .detect_proposals import load_proposals
 from .project import Project
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import shapely
@@ -23,7 +22,7 @@ from .merge import MergePlan, Ours, merge
 from .proposals import Proposals, Source, as_objects
 from .writing import Desk, Outcomes, each_image, open_desk
 
-__all__ = ["ImagePlan", "Proposals", "PushResult", "newest_detections", "push"]
+__all__ = ["ImagePlan", "Proposals", "PushResult", "push"]
 
 
 @dataclass(frozen=True)
@@ -261,18 +260,3 @@ def _told(obj: SlideObject) -> dict[str, Any]:
         "box": [*obj.outline.bounds] if obj.outline else [],
         "score": obj.measurements.get(CONFIDENCE),
     }
-
-
-def newest_detections(workspace: Workspace) -> Path:
-    """Folder of the newest finished detection run.
-
-    Raises:
-        InputError: there is none.
-    """
-    run = workspace.latest_run(workspace.detections, "detect")
-    if run is None:
-        msg = (
-            f"project {workspace.project_folder} has no detections. Run 'glombridge detect' first."
-        )
-        raise InputError(msg)
-    return run

@@ -155,7 +155,9 @@ def test_names_become_one_harmless_entry_of_a_folder(tmp_path: Path, name: str) 
     (tmp_path / f"{safe}.geojson").touch()
 
 
-@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "a\\b", "c:x", "a\0", "../x", "/x"])
+@pytest.mark.parametrize(
+    "name", ["", ".", "..", "a/b", "a\\b", "c:x", "a\0", "../x", "/x", "é" * 128]
+)
 def test_names_that_are_no_single_entry(name: str) -> None:
     assert not is_plain_name(name)
 

@@ -31,7 +31,7 @@ from glombridge.qupath.hierarchy import DataFile
 from glombridge.qupath.project_file import ProjectFile
 from glombridge.schemes import SHIPPED, load_scheme
 from glombridge.settings import Settings, load_settings, render_settings
-from glombridge.steps.detect import load_proposals
+from glombridge.steps.detect_proposals import load_proposals
 from glombridge.tiles.grid import TileBox
 from glombridge.tiles.records import SlideRecord
 from glombridge.tiles.yolo import yolo_polygons_to_slide, yolo_to_slide
@@ -431,7 +431,9 @@ def test_changed_detections(tmp_path: Path, count: int) -> None:
     check_boxes()
 
 
-@pytest.mark.parametrize("file", ["../outside", "/etc/passwd", "a\\b"])
+@pytest.mark.parametrize(
+    "file", ["../outside", "/etc/passwd", "a\\b", pytest.param("a" * 5000, id="too long")]
+)
 def test_a_manifest_names_only_files_of_its_folder(tmp_path: Path, file: str) -> None:
     folder = tmp_path / "run"
     folder.mkdir()
