@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..errors import UsageError
+from ..errors import GlombridgeError, UsageError
 from ..evaluation.annotator import compare_orders
 from ..evaluation.calibration import Calibration, calibrate, reliability
 from ..evaluation.faults import Fault, faults_of
@@ -17,15 +18,19 @@ from ..evaluation.metrics import OperatingPoint, Score
 from ..evaluation.results import compare, ranking, rival_sees
 from ..evaluation.slides import JudgedSlide
 from ..evaluation.tile_level import MEANING, tile_figures
+from ..filenames import is_plain_name, require_inside
 from ..ledger.history import utc_now
 from ..ledger.manifest import environment, write_json
 from ..progress import SILENT, Reporter
 from ..scale import on_cluster
+from ..training.dataset import check_dataset
 from .evaluate_look import check_classes
 from .evaluate_model import PARTS, EvaluatedModel, evaluated, held_out_images, load_run
 from .held_model import CPU
 from .operating_point import store_point
 from .project import Project
+
+log = logging.getLogger(__name__)
 
 __all__ = ["EvaluateResult", "check_classes", "evaluate", "load_run"]
 
@@ -257,14 +262,18 @@ def _tile_level(
     project: Project, file: Path, manifest: Mapping[str, Any], device: str | None
 ) -> dict[str, Any]:
     """Ultralytics' figures on the run's own dataset, or why there are none."""
-    name = manifest.get("dataset", {}).get("name")
-    dataset = project.workspace.datasets / str(name)
-    if not (dataset / "data.yaml").is_file():
+    name = str(manifest.get("dataset", {}).get("name"))
+    dataset = project.workspace.datasets / name
+    if not is_plain_name(name) or not (dataset / "data.yaml").is_file():
         return {"meaning": MEANING, "missing": f"dataset {name} is no longer there"}
+    try:
+        require_inside(dataset, project.workspace.datasets)
+        n_tiles = check_dataset(dataset).tiles
+    except GlombridgeError as error:
+        # The figures of the slides do not need it. The reason holds a path, which is not for a report.
+        log.warning("no figures on tiles: %s", error)
+        return {"meaning": MEANING, "missing": f"dataset {name} is not what was written"}
     tile = manifest["tiles"]
-    n_tiles = {
-        part: sum(1 for p in (dataset / "images" / part).glob("*") if p.is_file()) for part in PARTS
-    }
     told: dict[str, Any] = {"meaning": MEANING, "dataset": name}
     with tempfile.TemporaryDirectory(prefix="glombridge-") as scratch:
         for part in PARTS:
