@@ -13,12 +13,14 @@ _NOT_SHOWN = re.compile(
     r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
 )
 MAX_LENGTH = 80
+_MOST_NAME_BYTES = 255  # of most file systems; to ask for a longer one is an error of the system
 _WINDOWS_DEVICES = re.compile(r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\.|$)")
 
 
 def is_plain_name(name: str) -> bool:
     """Whether a name that was read from a file names an entry of one folder, on every platform."""
-    return name not in ("", ".", "..") and not re.search(r"[/\\:\x00-\x1f]", name)
+    is_short = len(name.encode("utf-8", "replace")) <= _MOST_NAME_BYTES
+    return is_short and name not in ("", ".", "..") and not re.search(r"[/\\:\x00-\x1f]", name)
 
 
 def cell_text(text: str) -> str:
