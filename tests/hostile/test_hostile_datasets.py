@@ -119,7 +119,7 @@ LINES: dict[str, tuple[str, str]] = {
     "long-line": ("0 " + "0.5 " * 10**6, "no label"),
     "other-digits": ("٠ 0.5 0.5 0.1 0.1", "no class"),
     "nul": ("0 0.5 0.5 0.1 0.1\0", "no label"),
-    "other-line-ends": ("0 0.5 0.5 0.1 0.1\x0b0 0.5 0.5 0.1 0.1\x1c", "line 3: '' is no label"),
+    "other-line-ends": ("0 0.5 0.5 0.1 0.1\x0b0 0.5 0.5 0.1 0.1", "the files hold 14"),
 }
 
 
