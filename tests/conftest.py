@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from glombridge.ledger import running_qupath
 from glombridge.qupath.paquo.installation import find_installation
 from glombridge.training.trust import CONFIG_VARIABLE
 
@@ -62,3 +63,9 @@ def users_own_configuration(tmp_path_factory: pytest.TempPathFactory) -> Iterato
 def data() -> Path:
     """The folder of golden projects, exports and slides. Copy before writing."""
     return DATA
+
+
+@pytest.fixture(autouse=True)
+def no_qupath(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever runs the tests may have a QuPath open; only tests about that may see one."""
+    monkeypatch.setattr(running_qupath, "running_qupath", list)

@@ -13,9 +13,6 @@ from .detector import Seen
 SAME_IOU = 0.5
 """A box of a flipped look that overlaps this much is the same object."""
 
-LOOKS = 4
-"""As it is, mirrored left to right, top to bottom, and both."""
-
 
 def with_flips(
     detector: Callable[[NDArray[np.uint8]], Sequence[Seen]],

@@ -161,9 +161,8 @@ class SlideDetections:
                 _unpacked(about["unreadable"]),
                 None if about["region"] is None else shapely.from_wkt(about["region"]),
             )
-        except GlombridgeError:
-            raise
         except (
+            GlombridgeError,
             *(OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError),
             *(shapely.errors.ShapelyError, pl.exceptions.PolarsError, pl.exceptions.PanicException),
         ) as error:

@@ -28,7 +28,7 @@ CONTENT = "content"
 PUSHED = "pushed"
 UNDO = "undo"
 
-BEGUN, DONE, DROPPED, UNDONE = "begun", "done", "dropped", "undone"
+DONE, DROPPED, UNDONE = "done", "dropped", "undone"
 
 _TABLES = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;

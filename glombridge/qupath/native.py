@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from ..errors import InputError, ProtectedError
 from ..filenames import require_inside
-from ..objects import Color, PathClass, SlideObject
+from ..objects import Color, PathClass
 from .classes_file import add_classes, read_classes
 from .decoding import decode_and_forget
 from .editing import FileEditor
@@ -413,16 +412,6 @@ def _title(entry: ImageEntry) -> str:
 
 def _seed(entry_id: int) -> str:
     return f"entry {entry_id}"
-
-
-def _with_project_color(
-    obj: SlideObject, colors: Mapping[tuple[str, ...], PathClass]
-) -> SlideObject:
-    found = None if obj.path_class is None else colors.get(obj.path_class.names)
-    # Equality of classes ignores the colour, so look at it.
-    if found is None or obj.path_class is None or found.color == obj.path_class.color:
-        return obj
-    return replace(obj, path_class=found)
 
 
 def _refuse_backup(path: Path, entry: ImageEntry) -> None:

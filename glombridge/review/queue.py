@@ -123,11 +123,8 @@ class Random:
         return chance(keys, self.seed), ["drawn at random"] * len(candidates)
 
 
-STRATEGIES = ("uncertainty", "disagreement", "random")
-
-
 def strategy_of(name: str, *, seed: int) -> Strategy:
-    """The strategy of a name, one of :data:`STRATEGIES`."""
+    """The strategy of a name: ``uncertainty``, ``disagreement`` or ``random``."""
     made: dict[str, Strategy] = {
         "uncertainty": Uncertainty(),
         "disagreement": Disagreement(),

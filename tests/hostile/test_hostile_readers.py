@@ -12,6 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 from hostile import DEEP, MANY, NAMES, a_record, changed_json, damaged, few, outcome
 from hypothesis import given
@@ -474,3 +475,13 @@ def test_half_a_surrogate_pair_does_not_spoil_the_history(tmp_path: Path) -> Non
     history.append("split", patients={"lone \ud800": "train"})
     with Ledger.in_memory(history) as ledger:
         assert ledger.parts() == {"lone ?": "train"}
+
+
+def test_boxes_that_are_nowhere_are_named_with_their_file(tmp_path: Path) -> None:
+    detection_run(tmp_path)
+    file = tmp_path / "0001_a.parquet"
+    about = {k: v for k, v in pl.read_parquet_metadata(file).items() if k != "ARROW:schema"}
+    table = pl.read_parquet(file).with_columns(pl.lit(float("inf"), pl.Float32).alias("left"))
+    table.write_parquet(file, metadata=about)
+    with pytest.raises(DamagedFileError, match=r"0001_a\.parquet.*not finite"):
+        SlideDetections.load(file)

@@ -20,18 +20,12 @@ import pytest
 
 from glombridge.cli import main
 from glombridge.ledger import history as history_module
-from glombridge.ledger import running_qupath
 from glombridge.objects import PathClass
 from glombridge.qupath import HierarchyEdit, NativeStore
 from glombridge.steps.history import history
 from glombridge.steps.project import Project
 
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture(autouse=True)
-def no_qupath(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(running_qupath, "running_qupath", list)
 
 
 def files(folder: Path) -> dict[str, bytes]:

@@ -17,7 +17,7 @@ import pytest
 from dask_processes import wait_until
 
 from glombridge.cli import main
-from glombridge.ledger import Ledger, running_qupath
+from glombridge.ledger import Ledger
 from glombridge.qupath import NativeStore
 
 HERE = Path(__file__).parent
@@ -25,11 +25,6 @@ ROOT = HERE.parents[1]
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="sends POSIX signals")
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
 MOMENTS = 4
-
-
-@pytest.fixture(autouse=True)
-def no_qupath(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(running_qupath, "running_qupath", list)
 
 
 def typed(moment: int, number: int, counts: Path, *command: object) -> Any:

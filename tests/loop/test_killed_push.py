@@ -13,7 +13,7 @@ from uuid import UUID, uuid5
 import pusher
 import pytest
 
-from glombridge.ledger import Ledger, State, Workspace, running_qupath
+from glombridge.ledger import Ledger, State, Workspace
 from glombridge.ledger.writes import read_writes
 from glombridge.objects import ObjectKind, Outline, PathClass, SlideObject
 from glombridge.qupath import HierarchyEdit, ImageServerInfo, NativeStore
@@ -27,11 +27,6 @@ HERE = Path(__file__).parent
 SPACE = UUID("22222222-2222-5333-8444-555555555555")
 POSIX = pytest.mark.skipif(sys.platform == "win32", reason="fork, SIGKILL and SIGSTOP")
 KILLS = 20
-
-
-@pytest.fixture(autouse=True)
-def no_qupath(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(running_qupath, "running_qupath", list)
 
 
 def drawn(image: int) -> SlideObject:

@@ -14,15 +14,10 @@ import pytest
 from test_interrupted_commands import objects, typed
 
 from glombridge.cli import main
-from glombridge.ledger import Ledger, running_qupath
+from glombridge.ledger import Ledger
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="kills by a POSIX signal")
 KILLS = 3
-
-
-@pytest.fixture(autouse=True)
-def no_qupath(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(running_qupath, "running_qupath", list)
 
 
 def moments(placed: list[int], name: str) -> list[int]:

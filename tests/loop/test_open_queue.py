@@ -10,14 +10,8 @@ from typing import Any
 import pytest
 
 from glombridge.cli import main
-from glombridge.ledger import running_qupath
 from glombridge.objects import PathClass
 from glombridge.qupath import HierarchyEdit, NativeStore
-
-
-@pytest.fixture(autouse=True)
-def no_qupath(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(running_qupath, "running_qupath", list)
 
 
 def status(project: Path, capsys: pytest.CaptureFixture[str]) -> tuple[Any, str]:

@@ -13,17 +13,11 @@ import numpy as np
 import pytest
 
 from glombridge.cli import main
-from glombridge.ledger import running_qupath
 from glombridge.objects import Outline, PathClass, SlideObject
 from glombridge.qupath import HierarchyEdit, NativeStore
 from glombridge.steps.history import history
 from glombridge.steps.mark import mark
 from glombridge.steps.project import Project
-
-
-@pytest.fixture(autouse=True)
-def no_qupath(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(running_qupath, "running_qupath", list)
 
 
 def run_json(capsys: pytest.CaptureFixture[str], *arguments: object) -> dict[str, Any]:

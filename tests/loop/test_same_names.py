@@ -9,16 +9,14 @@ from typing import Any
 import pytest
 
 from glombridge.cli import main
-from glombridge.ledger import running_qupath
 from glombridge.qupath import NativeStore
 
 NAME = "one and the same.tif"
 
 
 @pytest.fixture
-def same(project: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def same(project: Path) -> Path:
     """The walked project with one name for all its images."""
-    monkeypatch.setattr(running_qupath, "running_qupath", list)
     file = project / "project.qpproj"
     document = json.loads(file.read_text("utf-8"))
     for image in document["images"]:

@@ -14,7 +14,7 @@ import pytest
 from reviewer import GLOMERULUS, Model, Reviewer, made_project
 
 from glombridge.errors import ProtectedError
-from glombridge.ledger import Ledger, State, running_qupath
+from glombridge.ledger import Ledger, State
 from glombridge.steps.pull import pull
 from glombridge.steps.push import withdraw
 from glombridge.steps.queue import queue
@@ -22,11 +22,6 @@ from glombridge.steps.undo import undo
 
 IMAGES = (1, 2, 3)
 DEEDS = ("stale save", "undo", "withdraw", "draw", "queue")
-
-
-@pytest.fixture(autouse=True)
-def no_qupath(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(running_qupath, "running_qupath", list)
 
 
 class Soak:

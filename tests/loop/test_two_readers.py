@@ -15,7 +15,7 @@ import pytest
 from test_with_real_qupath import in_qupath
 
 from glombridge.cli import main
-from glombridge.ledger import Workspace, running_qupath
+from glombridge.ledger import Workspace
 from glombridge.objects import ObjectKind, Outline, PathClass, SlideObject
 from glombridge.provenance import REVIEWED, REVIEWER
 from glombridge.qupath import HierarchyEdit, ImageServerInfo, NativeStore
@@ -43,11 +43,6 @@ STORES = [
     pytest.param("native", id="native"),
     pytest.param("paquo", id="paquo", marks=pytest.mark.qupath),
 ]
-
-
-@pytest.fixture(autouse=True)
-def no_qupath(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(running_qupath, "running_qupath", list)
 
 
 def glomerulus(k: int, class_name: str, **fields: Any) -> SlideObject:

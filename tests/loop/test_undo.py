@@ -28,11 +28,6 @@ BOX = (1000.0, 1000.0, 1400.0, 1400.0)
 OTHER = (2000.0, 1000.0, 2400.0, 1400.0)
 
 
-@pytest.fixture(autouse=True)
-def no_qupath(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(running_qupath, "running_qupath", list)
-
-
 @pytest.fixture
 def project(tmp_path: Path) -> Project:
     """Two images of one name; the second has no data file yet."""

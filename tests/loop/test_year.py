@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from reviewer import GLOMERULUS, Model, Reviewer, made_project
 
-from glombridge.ledger import Ledger, State, running_qupath
+from glombridge.ledger import Ledger, State
 from glombridge.provenance import MODEL, RUN
 from glombridge.qupath import PaquoStore
 from glombridge.qupath.stored_form import differences
@@ -27,11 +27,6 @@ MODELS = {
     "detect-002": Model(2, misses=0.1, jitter_px=12, false=5),
     "detect-003": Model(3, misses=0.05, jitter_px=3, false=4),
 }
-
-
-@pytest.fixture(autouse=True)
-def no_qupath(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(running_qupath, "running_qupath", list)
 
 
 @pytest.fixture(

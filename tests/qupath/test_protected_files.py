@@ -202,10 +202,6 @@ def uid_of(name):
     return len(raw).to_bytes(2, "big") + raw
 
 
-def first_uuid(file):
-    return first(file).contents[2].parts[0][2].items[0]
-
-
 @pytest.mark.parametrize(
     ("change", "says"),
     [

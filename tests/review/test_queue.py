@@ -14,7 +14,7 @@ import shapely
 
 from glombridge.cli import main
 from glombridge.errors import InputError
-from glombridge.ledger import State, Workspace, running_qupath
+from glombridge.ledger import State, Workspace
 from glombridge.objects import ObjectKind, Outline, PathClass, SlideObject
 from glombridge.provenance import CONFIDENCE, QUEUE, QUEUE_RANK, REASON, SCORE_SD
 from glombridge.qupath import HierarchyEdit, ImageServerInfo, NativeStore
@@ -96,8 +96,7 @@ def test_chance_goes_by_the_seed_and_by_nothing_else() -> None:
 
 
 @pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
-    monkeypatch.setattr(running_qupath, "running_qupath", list)
+def project(tmp_path: Path) -> Project:
     store = NativeStore.create(tmp_path / "project")
     for name in "ab":
         info = ImageServerInfo(width=4000, height=3000, mpp_x=0.5, mpp_y=0.5)

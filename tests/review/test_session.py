@@ -14,7 +14,7 @@ import pytest
 import shapely
 
 from glombridge.errors import InputError, UsageError
-from glombridge.ledger import State, Workspace, running_qupath
+from glombridge.ledger import State, Workspace
 from glombridge.objects import SlideObject
 from glombridge.provenance import GRADED, LESION, RUN, SECONDS
 from glombridge.qupath import (
@@ -52,11 +52,6 @@ assert SCHEME is not None
 RULES = Rules.of(SETTINGS)
 PLACES = [(20.0 + 60 * k, 900.0, 60.0 + 60 * k, 940.0) for k in range(6)]
 CRESCENT, OTHER = (next(x for x in SCHEME.lesions if x.name == n) for n in SCHEME.dominance[-3:-1])
-
-
-@pytest.fixture(autouse=True)
-def no_qupath(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(running_qupath, "running_qupath", list)
 
 
 def dr(name: str, minute: int, seconds: float | None = None) -> Reader:

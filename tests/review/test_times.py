@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from glombridge.cli import main
-from glombridge.ledger import State, Workspace, running_qupath
+from glombridge.ledger import State, Workspace
 from glombridge.ledger.ledger import Step
 from glombridge.qupath import ImageServerInfo, NativeStore
 from glombridge.review.decisions import Reader, Rules, accept, reject
@@ -124,10 +124,7 @@ def test_times(steps: list[Step], told: list[tuple[object, ...]]) -> None:
 KEYS = ("reader", "round", "objects", "known", "median_seconds", "total_seconds")
 
 
-def test_a_review_becomes_a_table(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(running_qupath, "running_qupath", list)
+def test_a_review_becomes_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     store = NativeStore.create(tmp_path / "project")
     info = ImageServerInfo(width=4000, height=3000, mpp_x=0.5, mpp_y=0.5)
     store.add_image(tmp_path / "a.tif", name="a.tif", metadata=info)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import shapely
 
-from glombridge.ledger import State, Workspace, running_qupath
+from glombridge.ledger import State, Workspace
 from glombridge.objects import PathClass, SlideObject
 from glombridge.qupath import HierarchyEdit, NativeStore
 from glombridge.qupath.stored_form import differences
@@ -24,11 +24,6 @@ VERSIONS = sorted(
     p.name for p in GOLDEN.iterdir() if p.is_dir() and p.name.count(".") == 2 and "-" not in p.name
 )
 PLACES = [(20.0 + 60 * k, 900.0, 60.0 + 60 * k, 940.0) for k in range(6)]
-
-
-@pytest.fixture(autouse=True)
-def no_qupath(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(running_qupath, "running_qupath", list)
 
 
 @pytest.mark.parametrize("version", VERSIONS)

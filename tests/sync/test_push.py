@@ -23,11 +23,6 @@ from glombridge.sync.push import Proposals, PushResult
 BOX = (1000.0, 1000.0, 1400.0, 1400.0)
 
 
-@pytest.fixture(autouse=True)
-def no_qupath(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(running_qupath, "running_qupath", list)
-
-
 def proposals(
     entry_id: int, *boxes: tuple[float, float, float, float], score: float = 0.8
 ) -> Proposals:

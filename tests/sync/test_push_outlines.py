@@ -12,7 +12,6 @@ from shapely.geometry.base import BaseGeometry
 from small_project import SmallProject
 
 from glombridge.frames import Frame
-from glombridge.ledger import running_qupath
 from glombridge.objects import ObjectKind, Outline, OutlineKind, PathClass, SlideObject
 from glombridge.sync import push
 from glombridge.sync.push import Proposals, PushResult
@@ -27,11 +26,6 @@ SHAPES = [
     pytest.param(HOLED, OutlineKind.GEOMETRY, id="hole"),
     pytest.param(TORN, OutlineKind.GEOMETRY, id="parts"),
 ]
-
-
-@pytest.fixture(autouse=True)
-def no_qupath(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(running_qupath, "running_qupath", list)
 
 
 def proposals(image: int, *outlines: BaseGeometry | None, boxes: list | None = None) -> Proposals:
