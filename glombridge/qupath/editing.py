@@ -34,6 +34,8 @@ class FileEditor:
         name: what messages call it.
         seed: what the ids of objects without one are derived from.
         class_colors: colours for classes the file does not have yet.
+        edit: the only edit that will be applied; without it all objects are decoded, and take as
+            much memory as the rest.
 
     Raises:
         DamagedFileError: the file cannot be read.
@@ -46,12 +48,13 @@ class FileEditor:
         name: str,
         seed: str,
         class_colors: Mapping[tuple[str, ...], Color | None],
+        edit: HierarchyEdit | None = None,
     ) -> None:
         self.original = original
         self.name = name
         self.seed = seed
         self.file = DataFile.parse(original, name)
-        self.found = decode_tree(self.file.root, seed)
+        self.found = decode_tree(self.file.root, seed, None if edit is None else _named_in(edit))
         self._class_colors = class_colors
         self._check_editable()
 
@@ -108,6 +111,10 @@ class FileEditor:
             msg = f"{self.name} was not changed: {error}. Add the objects higher up."
             raise InputError(msg) from error
         self._check_unreachable(self.plan, by_id)
+        self._order = [self._keys[id(n.node)] for n in self.file.root.walk() if n.parent]
+        # The graph of what is read back takes as much again.
+        self._keys.clear()
+        self.file.forget()
         return data
 
     def _check_references(self, plan: EditPlan, by_id: dict[UUID, HierarchyNode]) -> None:
@@ -133,11 +140,11 @@ class FileEditor:
         removed = {id(by_id[object_id]) for object_id in plan.removed}
         nodes = dict(by_id)
         new: dict[int, list[HierarchyNode]] = defaultdict(list)
-        self.keys = {id(node.node): object_id for object_id, node in by_id.items()}
+        self._keys = {id(node.node): object_id for object_id, node in by_id.items()}
         for obj in plan.added:
             node = HierarchyNode(factory.slide_object(obj), obj.kind, None, 2, 3)
             nodes[obj.id] = node
-            self.keys[id(node.node)] = obj.id
+            self._keys[id(node.node)] = obj.id
         for obj in plan.added:
             parent = self.file.root if obj.parent is None else nodes[obj.parent]
             new[id(parent)].append(nodes[obj.id])
@@ -176,12 +183,12 @@ class FileEditor:
             after = DataFile.parse(data, self.name)
         except DamagedFileError as error:
             self._differs(f"it does not read back ({error})", error)
-        found = decode_tree(after.root, self.seed)
-        order = [self.keys[id(node.node)] for node in self.file.root.walk() if node.parent]
-        if len(found) != len(order) or set(order) != self.plan.parents.keys():
-            self._differs(f"{len(found)} objects where {len(self.plan.parents)} were expected")
         asked = {obj.id: obj for obj in self.plan.added}
         asked.update((i, obj) for i, (obj, _) in self.plan.changed.items())
+        found = decode_tree(after.root, self.seed, asked.keys())
+        order = self._order
+        if len(found) != len(order) or set(order) != self.plan.parents.keys():
+            self._differs(f"{len(found)} objects where {len(self.plan.parents)} were expected")
         prints = _Fingerprints(after, found, order)
         self._compare_items(prints)
         for entry, object_id in zip(found, order, strict=True):
@@ -270,6 +277,12 @@ class _Fingerprints:
 
     def _alone(self, node: HierarchyNode) -> bytes:
         return emit_contents([node.without_children()], self._tokens)
+
+
+def _named_in(edit: HierarchyEdit) -> set[UUID]:
+    """Ids of the objects of a file that an edit is about."""
+    above = {obj.parent for obj in edit.add if obj.parent is not None}
+    return above | edit.remove | {obj.id for obj in edit.replace}
 
 
 def _is_wide(node: HierarchyNode) -> bool:
