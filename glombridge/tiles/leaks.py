@@ -8,7 +8,7 @@ metadata, is still the same slide. Detail, because two biopsies may well have th
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial import cKDTree
 
 from ..errors import ProtectedError
 from ..slides.reader import Slide, fingerprint
@@ -32,6 +33,9 @@ ALIKE_LIKENESS = 0.9
 _OVERVIEW_PX = 512  # longer side of what is looked at
 _SAME_SHAPE = 0.02  # relative difference of two slides' aspect ratios
 _DETAIL_CELLS = 2.0  # detail is what differs from its surroundings blurred by this
+_BLOCK_CELLS = 8
+_BLOCKS = THUMBNAIL_CELLS // _BLOCK_CELLS  # in each direction
+_TOGETHER = 256  # slides searched for at once
 _LEAST_DETAIL = 0.004  # spread of density; less is empty glass, which all looks the same
 
 
@@ -180,16 +184,58 @@ def _like_pairs(items: Sequence[LeakItem]) -> list[tuple[int, int, float]]:
         spread = cells.std(axis=1)
         cells /= np.maximum(np.linalg.norm(cells, axis=1, keepdims=True), 1e-9)
         aspects = np.array([i.look.aspect for i in items])
-        for k in range(1, len(items)):
-            likeness = cells[:k] @ cells[k]
-            candidates = (
-                (likeness >= ALIKE_LIKENESS)
-                & (np.minimum(spread[:k], spread[k]) >= _LEAST_DETAIL)
-                & (np.abs(aspects[:k] / aspects[k] - 1) <= _SAME_SHAPE)
+        told = np.flatnonzero(spread >= _LEAST_DETAIL)
+        for of_told, others_of_told in _candidates(cells[told], aspects[told]):
+            k, others = int(told[of_told]), told[others_of_told]
+            likeness = cells[others] @ cells[k]
+            is_like = (likeness >= ALIKE_LIKENESS) & (
+                np.abs(aspects[others] / aspects[k] - 1) <= _SAME_SHAPE
             )
-            for other in np.flatnonzero(candidates).tolist():
-                found.setdefault((other, k), float(likeness[other]))
+            for other, value in zip(
+                others[is_like].tolist(), likeness[is_like].tolist(), strict=True
+            ):
+                found.setdefault((other, k), value)
     return [(first, second, found[first, second]) for first, second in sorted(found)]
+
+
+def _candidates(
+    cells: NDArray[np.float32], aspects: NDArray[np.float64]
+) -> Iterator[tuple[int, NDArray[np.intp]]]:
+    """Slides with those before them that may be alike; nearly all others are left out, none that is.
+
+    Unit vectors that correlate by c are sqrt(2 - 2c) apart, and the lengths of their parts in
+    blocks of cells at most as far (the triangle inequality in each block). Those few numbers a k-d
+    tree can search. Slides are only compared with those of their shape and the next.
+
+    Args:
+        cells: of length 1, shape (n, cells).
+        aspects: shape (n,).
+    """
+    blocks = cells.reshape(len(cells), _BLOCKS, _BLOCK_CELLS, _BLOCKS, _BLOCK_CELLS)
+    energy = np.einsum("nabcd,nabcd->nac", blocks, blocks).reshape(len(cells), _BLOCKS**2)
+    lengths = np.sqrt(energy)
+    shapes = np.floor(np.log(aspects) / -np.log(1 - 1.01 * _SAME_SHAPE)).astype(np.int64)
+    far = float(np.sqrt(2 - 2 * ALIKE_LIKENESS)) + 1e-3  # more than rounding to 32 bits can do
+    places = {shape: np.flatnonzero(shapes == shape) for shape in np.unique(shapes).tolist()}
+    trees = {shape: cKDTree(lengths[at]) for shape, at in places.items()}
+    for shape, at in places.items():
+        for other in (shape, shape + 1):
+            if other not in trees:
+                continue
+            # Some at a time: of slides that are all alike, each is near all others.
+            for start in range(0, len(at), _TOGETHER):
+                some = at[start : start + _TOGETHER]
+                near = trees[other].query_ball_point(lengths[some], far)
+                for k, hits in zip(some.tolist(), near, strict=True):
+                    them = places[other][np.asarray(hits, np.intp)]
+                    if other == shape:
+                        if len(them := them[them < k]):
+                            yield k, them
+                        continue
+                    if len(before := them[them < k]):
+                        yield k, before
+                    for later in them[them > k].tolist():
+                        yield later, np.array([k], np.intp)
 
 
 def _detail(thumbnail: NDArray[np.uint8]) -> NDArray[np.float32]:
