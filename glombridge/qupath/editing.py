@@ -34,8 +34,8 @@ class FileEditor:
         name: what messages call it.
         seed: what the ids of objects without one are derived from.
         class_colors: colours for classes the file does not have yet.
-        edit: the only edit that will be applied; without it all objects are decoded, and take as
-            much memory as the rest.
+        edit: the only edit that will be applied, after which nothing but :meth:`check` is asked.
+            Without it all objects are decoded and kept, and take as much memory as the rest.
 
     Raises:
         DamagedFileError: the file cannot be read.
@@ -56,6 +56,7 @@ class FileEditor:
         self.file = DataFile.parse(original, name)
         self.found = decode_tree(self.file.root, seed, None if edit is None else _named_in(edit))
         self._class_colors = class_colors
+        self._keeps_found = edit is None
         self._check_editable()
 
     def _check_editable(self) -> None:
@@ -96,7 +97,7 @@ class FileEditor:
             return self._apply(edit)
 
     def _apply(self, edit: HierarchyEdit) -> bytes:
-        wide = {entry.id: _is_wide(entry.source) for entry in self.found}
+        wide = {e.id: _is_wide(e.source) for e in self.found if e.object is not None}
         self.plan = plan_edit(edit, self.found, wide, self.name)
         by_id = {entry.id: entry.source for entry in self.found}
         self._check_references(self.plan, by_id)
@@ -111,10 +112,10 @@ class FileEditor:
             msg = f"{self.name} was not changed: {error}. Add the objects higher up."
             raise InputError(msg) from error
         self._check_unreachable(self.plan, by_id)
-        self._order = [self._keys[id(n.node)] for n in self.file.root.walk() if n.parent]
         # The graph of what is read back takes as much again.
-        self._keys.clear()
         self.file.forget()
+        if not self._keeps_found:
+            self.found.clear()
         return data
 
     def _check_references(self, plan: EditPlan, by_id: dict[UUID, HierarchyNode]) -> None:
@@ -140,11 +141,9 @@ class FileEditor:
         removed = {id(by_id[object_id]) for object_id in plan.removed}
         nodes = dict(by_id)
         new: dict[int, list[HierarchyNode]] = defaultdict(list)
-        self._keys = {id(node.node): object_id for object_id, node in by_id.items()}
         for obj in plan.added:
             node = HierarchyNode(factory.slide_object(obj), obj.kind, None, 2, 3)
             nodes[obj.id] = node
-            self._keys[id(node.node)] = obj.id
         for obj in plan.added:
             parent = self.file.root if obj.parent is None else nodes[obj.parent]
             new[id(parent)].append(nodes[obj.id])
@@ -155,6 +154,8 @@ class FileEditor:
             children = _surviving(node.children, removed) + new.get(id(node), [])
             if children != node.children:
                 _set_children(node, children)
+        keys = {id(node): object_id for object_id, node in nodes.items()}
+        self._order = [keys[id(node)] for node in self.file.root.walk() if node.parent]
 
     def _check_unreachable(self, plan: EditPlan, by_id: dict[UUID, HierarchyNode]) -> None:
         if not plan.removed:

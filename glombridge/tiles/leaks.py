@@ -16,7 +16,6 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 
 from ..errors import ProtectedError
 from ..slides.reader import Slide, fingerprint
@@ -35,7 +34,7 @@ _SAME_SHAPE = 0.02  # relative difference of two slides' aspect ratios
 _DETAIL_CELLS = 2.0  # detail is what differs from its surroundings blurred by this
 _BLOCK_CELLS = 8
 _BLOCKS = THUMBNAIL_CELLS // _BLOCK_CELLS  # in each direction
-_TOGETHER = 256  # slides searched for at once
+_TOGETHER = 1024  # slides, and pairs of them, compared at once
 _LEAST_DETAIL = 0.004  # spread of density; less is empty glass, which all looks the same
 
 
@@ -185,57 +184,50 @@ def _like_pairs(items: Sequence[LeakItem]) -> list[tuple[int, int, float]]:
         cells /= np.maximum(np.linalg.norm(cells, axis=1, keepdims=True), 1e-9)
         aspects = np.array([i.look.aspect for i in items])
         told = np.flatnonzero(spread >= _LEAST_DETAIL)
-        for of_told, others_of_told in _candidates(cells[told], aspects[told]):
-            k, others = int(told[of_told]), told[others_of_told]
-            likeness = cells[others] @ cells[k]
+        for pair in _candidates(cells[told], aspects[told]):
+            before, after = told[pair.min(axis=0)], told[pair.max(axis=0)]
+            likeness = np.einsum("nc,nc->n", cells[before], cells[after])
             is_like = (likeness >= ALIKE_LIKENESS) & (
-                np.abs(aspects[others] / aspects[k] - 1) <= _SAME_SHAPE
+                np.abs(aspects[before] / aspects[after] - 1) <= _SAME_SHAPE
             )
-            for other, value in zip(
-                others[is_like].tolist(), likeness[is_like].tolist(), strict=True
+            for first, second, value in zip(
+                *(values[is_like].tolist() for values in (before, after, likeness)), strict=True
             ):
-                found.setdefault((other, k), value)
+                found.setdefault((first, second), value)
     return [(first, second, found[first, second]) for first, second in sorted(found)]
 
 
 def _candidates(
     cells: NDArray[np.float32], aspects: NDArray[np.float64]
-) -> Iterator[tuple[int, NDArray[np.intp]]]:
-    """Slides with those before them that may be alike; nearly all others are left out, none that is.
+) -> Iterator[NDArray[np.intp]]:
+    """Pairs that may be alike; nearly all others are left out, none that is.
 
-    Unit vectors that correlate by c are sqrt(2 - 2c) apart, and the lengths of their parts in
-    blocks of cells at most as far (the triangle inequality in each block). Those few numbers a k-d
-    tree can search. Slides are only compared with those of their shape and the next.
+    Only slides of nearly one shape are compared, and first by the lengths of the parts that their
+    vectors have in blocks of cells: by the Cauchy-Schwarz inequality in each block, two vectors cannot
+    correlate by more than these few lengths do.
 
     Args:
         cells: of length 1, shape (n, cells).
         aspects: shape (n,).
+
+    Yields:
+        Some pairs of places, shape (2, m), in any order.
     """
     blocks = cells.reshape(len(cells), _BLOCKS, _BLOCK_CELLS, _BLOCKS, _BLOCK_CELLS)
-    energy = np.einsum("nabcd,nabcd->nac", blocks, blocks).reshape(len(cells), _BLOCKS**2)
-    lengths = np.sqrt(energy)
-    shapes = np.floor(np.log(aspects) / -np.log(1 - 1.01 * _SAME_SHAPE)).astype(np.int64)
-    far = float(np.sqrt(2 - 2 * ALIKE_LIKENESS)) + 1e-3  # more than rounding to 32 bits can do
-    places = {shape: np.flatnonzero(shapes == shape) for shape in np.unique(shapes).tolist()}
-    trees = {shape: cKDTree(lengths[at]) for shape, at in places.items()}
-    for shape, at in places.items():
-        for other in (shape, shape + 1):
-            if other not in trees:
-                continue
-            # Some at a time: of slides that are all alike, each is near all others.
-            for start in range(0, len(at), _TOGETHER):
-                some = at[start : start + _TOGETHER]
-                near = trees[other].query_ball_point(lengths[some], far)
-                for k, hits in zip(some.tolist(), near, strict=True):
-                    them = places[other][np.asarray(hits, np.intp)]
-                    if other == shape:
-                        if len(them := them[them < k]):
-                            yield k, them
-                        continue
-                    if len(before := them[them < k]):
-                        yield k, before
-                    for later in them[them > k].tolist():
-                        yield later, np.array([k], np.intp)
+    order = np.argsort(aspects)
+    lengths = np.sqrt(np.einsum("nabcd,nabcd->nac", blocks, blocks))[order].reshape(
+        len(order), _BLOCKS**2
+    )
+    widest = np.searchsorted(aspects[order], aspects[order] / (1 - 1.01 * _SAME_SHAPE), "right")
+    least = ALIKE_LIKENESS - 1e-3  # more than rounding to 32 bits can do
+    for start in range(0, len(order), _TOGETHER):
+        some = slice(start, start + _TOGETHER)
+        for other in range(start, int(widest[some][-1]), _TOGETHER):
+            likely = lengths[some] @ lengths[other : other + _TOGETHER].T >= least
+            places = np.argwhere(likely) + np.array((start, other))
+            places = places[places[:, 0] < places[:, 1]]
+            for at in range(0, len(places), _TOGETHER):
+                yield order[places[at : at + _TOGETHER].T]
 
 
 def _detail(thumbnail: NDArray[np.uint8]) -> NDArray[np.float32]:

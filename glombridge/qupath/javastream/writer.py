@@ -54,6 +54,7 @@ def _emitted(contents: Iterable[Content], tokens: Mapping[int, bytes], start: by
     with recursion_room():
         for item in contents:
             emitter.content(item)
+    emitter.handles.clear()  # before there are two copies of what was written
     return bytes(emitter.out)
 
 
