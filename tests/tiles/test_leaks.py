@@ -122,12 +122,13 @@ def every_pair(items):
     seed=st.integers(0, 2**32 - 1),
     n=st.integers(0, 40),
     families=st.integers(1, 5),
-    amount=st.floats(0, 25),
+    amount=st.sampled_from([0.0, 0.1, 5.0, 25.0]),
     grain=st.sampled_from([4, 8, 16, 32, 64]),
     shapes=st.sampled_from([0.0, 0.01, 0.02, 0.1, 2.0]),
-    uneven=st.sampled_from([0.0, 0.3, 0.6, 0.9]),
+    uneven=st.sampled_from([0.0, 0.5, 0.6, 0.7, 0.8]),
+    together=st.sampled_from([4, 1024]),
 )
-def test_no_pair_is_missed(seed, n, families, amount, grain, shapes, uneven):
+def test_no_pair_is_missed(seed, n, families, amount, grain, shapes, uneven, together):
     rng = np.random.default_rng(seed)
     bases = [cv2.resize(rng.random((grain, grain)) * 200 + 20, (64, 64)) for _ in range(families)]
     items = []
@@ -139,7 +140,9 @@ def test_no_pair_is_missed(seed, n, families, amount, grain, shapes, uneven):
         thumbnail = np.clip(cells, 0, 255).astype(np.uint8)
         aspect = float(1.3 * np.exp(rng.uniform(-shapes, shapes)))
         items.append(LeakItem(str(k), f"p{k}", "train", SlideLook(str(k), aspect, thumbnail)))
-    found = {(a, b) for a, b, _ in _like_pairs(items)}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("glombridge.tiles.leaks._TOGETHER", together)
+        found = {(a, b) for a, b, _ in _like_pairs(items)}
     wanted, likeness = every_pair(items) if items else (set(), None)
     # What lies on the threshold may be rounded to either side.
     assert all(abs(likeness[pair] - 0.9) < 1e-5 for pair in found ^ wanted)
