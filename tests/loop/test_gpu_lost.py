@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 import torch
 from dask_processes import running, wait_until
+from detecting import contents, run
 
-from glombridge.cli import main
 from glombridge.detection.detector import Detector, device_name
 from glombridge.errors import DeviceError, InputError, MachineError
 from glombridge.steps import evaluate_look
@@ -39,22 +39,6 @@ def _load_lost() -> Any:
 
 
 lost = _load_lost()
-
-
-def run(*arguments: object) -> int:
-    return int(main([str(a) for a in arguments]))
-
-
-def contents(folder: Path) -> dict[str, Any]:
-    """The bytes of every file of a run; of the manifest all but when and under which name."""
-    found: dict[str, Any] = {}
-    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-        if path.name == "manifest.json":
-            document = json.loads(path.read_text("utf-8"))
-            found[path.name] = {k: v for k, v in document.items() if k not in ("finished", "run")}
-        else:
-            found[str(path.relative_to(folder))] = path.read_bytes()
-    return found
 
 
 def finished_in(partial: Path) -> set[str]:

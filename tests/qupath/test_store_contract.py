@@ -1,62 +1,43 @@
 """What both stores must do, the same cases for each; and what they read must be equal.
 
-paquo's cases need an installed QuPath (PAQUO_QUPATH_DIR); a few at the end need none.
+paquo's cases need an installed QuPath (PAQUO_QUPATH_DIR).
 """
 
 from __future__ import annotations
 
-import json
 import math
-import os
 import shutil
-import signal
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from qupath_golden import GOLDEN, OUTLINES, VERSIONS, an_object, golden_bytes, new_id
+from qupath_golden import OUTLINES, VERSIONS, an_object, new_id
+from stores import BULK, by_id, bytes_of, readable, same, written
 
 from glombridge.errors import (
     DamagedFileError,
     InputError,
     MachineError,
-    MissingComponentError,
     ProtectedError,
 )
-from glombridge.objects import Color, ObjectKind, Outline, PathClass, SlideObject
+from glombridge.objects import Color, ObjectKind, Outline, PathClass
 from glombridge.qupath import (
     HierarchyEdit,
-    ImageContents,
-    ImageServerInfo,
     NativeStore,
     PaquoStore,
     WriteReceipt,
-    find_installation,
-    open_store,
-    version_numbers,
 )
-from glombridge.qupath.editing import FileEditor
-from glombridge.qupath.paquo.proof import Proof
 from glombridge.qupath.paquo.store import Worker
-from glombridge.qupath.paquo.worker import QuPathFailedError
-from glombridge.qupath.stored_form import as_stored, differences
+from glombridge.qupath.stored_form import as_stored
 
 Open = Callable[[Path], NativeStore]
+
+
 KINDS = [
     pytest.param("native", id="native"),
     pytest.param("paquo", id="paquo", marks=pytest.mark.qupath),
 ]
-BULK = "v0.6.0-bulk"
-
-
-@pytest.fixture(scope="module")
-def worker() -> Iterator[Worker]:
-    """One QuPath for all cases: starting it takes longer than most of them."""
-    started = Worker()
-    yield started
-    started.close()
 
 
 @pytest.fixture(params=KINDS)
@@ -71,47 +52,6 @@ def opened(request: pytest.FixtureRequest) -> Open:
         return store
 
     return open_paquo
-
-
-@pytest.fixture
-def golden(tmp_path: Path) -> Callable[[str], Path]:
-    def copied(version: str) -> Path:
-        shutil.copytree(GOLDEN / version, tmp_path / version)
-        return tmp_path / version
-
-    return copied
-
-
-@pytest.fixture
-def project(tmp_path: Path) -> Path:
-    """A project of two images whose slides are nowhere; the second has no data file."""
-    store = NativeStore.create(tmp_path / "project", "0.4.4")
-    info = ImageServerInfo(4000, 3000, 0.25, 0.25)
-    store.add_image(tmp_path / "gone" / "a b#1.tif", metadata=info)
-    store.add_image(tmp_path / "gone" / "b.tif", metadata=info, image_type=None)
-    return store.folder
-
-
-def written(store: NativeStore, edit: HierarchyEdit, image: int = 1) -> ImageContents:
-    before = store.read(image)
-    folder = store.folder / "kept"
-    store.write(image, edit, expected=before.stamp, snapshot_folder=folder)
-    return store.read(image)
-
-
-def by_id(contents: ImageContents) -> dict[object, SlideObject]:
-    return {obj.id: obj for obj in contents.objects}
-
-
-def bytes_of(store: NativeStore, image: int = 1) -> bytes:
-    return store.data_file(image).read_bytes()
-
-
-def same(a: SlideObject, b: SlideObject) -> bool:
-    """Equal in everything, the colour of the class too."""
-    colors = [obj.path_class.color if obj.path_class else None for obj in (a, b)]
-    ids = a.id == b.id and a.parent == b.parent and a.id_is_stored == b.id_is_stored
-    return ids and not differences(a, b) and colors[0] == colors[1]
 
 
 def test_an_image_without_objects_is_empty(opened: Open, project: Path) -> None:
@@ -411,13 +351,6 @@ def test_what_qupath_could_not_read_back_is_refused(
     assert bytes_of(store) == data
 
 
-def readable(version: str) -> None:
-    installed = find_installation()
-    newest = version_numbers(installed.version if installed else None)
-    if version_numbers(version) > newest:
-        pytest.skip(f"the QuPath here is older than {version}, and refuses it")
-
-
 @pytest.mark.parametrize("image", [1, 2, 3])
 @pytest.mark.parametrize("version", VERSIONS)
 def test_golden_objects_survive_an_edit_of_their_image(
@@ -457,132 +390,3 @@ def test_both_stores_read_the_same(
         assert len(ours.objects) == len(theirs.objects)
         assert (ours.image_type, ours.stamp) == (theirs.image_type, theirs.stamp)
         assert ours.problems == theirs.problems
-
-
-@pytest.mark.qupath
-def test_ids_that_no_file_holds_do_not_change_between_readings(
-    golden: Callable[[str], Path], worker: Worker
-) -> None:
-    store = PaquoStore.open(golden("v0.3.2"))
-    store._running = worker
-    first, second = store.read(1), store.read(1)
-    assert [o.id for o in first.objects] == [o.id for o in second.objects]
-    assert not any(o.id_is_stored for o in first.objects)
-
-
-@pytest.mark.qupath
-def test_the_project_decides_the_colour_of_a_class(project: Path, worker: Worker) -> None:
-    store = PaquoStore.open(project)
-    store._running = worker
-    obj = an_object(path_class=PathClass(("Only here",), Color(1, 1, 1)))
-    first = written(store, HierarchyEdit(add=(obj,)))
-    store.add_classes([PathClass(("Only here",), Color(2, 2, 2))])
-    second = store.read(1)
-    colors = [c.objects[0].path_class.color for c in (first, second) if c.objects[0].path_class]
-    assert colors == [Color(1, 1, 1), Color(2, 2, 2)]
-
-
-@pytest.mark.qupath
-def test_a_project_of_a_newer_qupath_is_refused(project: Path) -> None:
-    file = project / "project.qpproj"
-    document = json.loads(file.read_text("utf-8"))
-    file.write_text(json.dumps({**document, "version": "99.1.0"}), "utf-8")
-    with PaquoStore.open(project) as store, pytest.raises(ProtectedError, match=r"99\.1\.0"):
-        store.read(1)
-
-
-@pytest.mark.qupath
-def test_a_worker_that_dies_is_an_error_and_the_next_call_starts_another(project: Path) -> None:
-    with PaquoStore.open(project) as store:
-        written(store, HierarchyEdit(add=(an_object(),)))
-        data = bytes_of(store)
-        assert store._running is not None
-        os.kill(store._running.process_id or 0, signal.SIGKILL)
-        with pytest.raises(MachineError, match="has ended"):
-            store.write(
-                1,
-                HierarchyEdit(add=(an_object("two"),)),
-                expected=store.stamp(1),
-                snapshot_folder=project / "k",
-            )
-        assert bytes_of(store) == data
-        assert len(store.read(1).objects) == 1
-
-
-@pytest.mark.qupath
-def test_an_answer_nobody_waited_for_is_not_taken_for_the_next(
-    project: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def interrupted(self: Worker) -> None:
-        raise KeyboardInterrupt
-
-    with PaquoStore.open(project) as store:
-        written(store, HierarchyEdit(add=(an_object(),)), image=2)
-        with monkeypatch.context() as patch:
-            patch.setattr(Worker, "_receive", interrupted)
-            with pytest.raises(KeyboardInterrupt):
-                store.read(2)
-        assert store.read(1).objects == ()
-        assert len(store.read(2).objects) == 1
-
-
-@pytest.mark.qupath
-def test_no_jvm_in_this_process(project: Path, worker: Worker) -> None:
-    store = PaquoStore.open(project)
-    store._running = worker
-    written(store, HierarchyEdit(add=(an_object(),)))
-    jpype = sys.modules.get("jpype")
-    assert jpype is None or not jpype.isJVMStarted()
-    assert "paquo.java" not in sys.modules
-
-
-def test_no_qupath_is_said_and_not_taken_for_an_empty_image(
-    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("PAQUO_QUPATH_DIR", str(tmp_path))
-    with PaquoStore.open(project) as store, pytest.raises(MissingComponentError, match="native"):
-        store.read(1)
-    with pytest.raises(MissingComponentError, match="PAQUO_QUPATH_DIR"):
-        open_store(project, "paquo")
-
-
-def test_qupath_failing_writes_nothing(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    store = PaquoStore.open(project)
-
-    def fail(self: PaquoStore, request: object) -> None:
-        msg = "java.lang.OutOfMemoryError"
-        raise QuPathFailedError(msg)
-
-    monkeypatch.setattr(PaquoStore, "_ask", fail)
-    data, stamp = bytes_of(store), store.stamp(1)
-    with pytest.raises(ProtectedError, match="OutOfMemoryError"):
-        store.write(1, HierarchyEdit(add=(an_object(),)), expected=stamp, snapshot_folder=project)
-    with pytest.raises(DamagedFileError, match="OutOfMemoryError"):
-        store.read(1)
-    assert bytes_of(store) == data
-
-
-def test_the_proof_takes_a_right_file_and_refuses_a_wrong_one() -> None:
-    original = golden_bytes("v0.4.4")
-
-    def edited(edit: HierarchyEdit) -> tuple[Proof, bytes]:
-        editor = FileEditor(original, "file", "s", {})
-        data = editor.apply(edit)
-        return Proof(editor), data
-
-    one, other = an_object("one"), an_object("other")
-    proof, right = edited(HierarchyEdit(add=(one,)))
-    proof.check(right)
-    victim = FileEditor(original, "file", "s", {}).found[0].id
-    wrong = {  # what it is wrong in
-        "nothing added": original,
-        "something else added": edited(HierarchyEdit(add=(other,)))[1],
-        "changed": edited(HierarchyEdit(add=(replace(one, name="x"),)))[1],
-        "under another": edited(HierarchyEdit(add=(replace(one, parent=victim),)))[1],
-        "lost another": edited(HierarchyEdit(add=(one,), remove=frozenset({victim})))[1],
-        "another image": golden_bytes("v0.4.4", 2),
-        "cut": right[:-9],
-    }
-    for data in wrong.values():
-        with pytest.raises(ProtectedError, match="was not changed"):
-            proof.check(data)

@@ -5,9 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
-import sys
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -329,37 +326,3 @@ def test_a_read_only_folder_is_named(set_up: Path, capsys: pytest.CaptureFixture
         assert as_json(capsys, "scripts", set_up, "--dry-run")["scripts"][REVIEW] == "written"
     finally:
         folder.chmod(0o755)
-
-
-def test_a_wheel_holds_the_scripts(tmp_path: Path) -> None:
-    source = tmp_path / "source"
-    source.mkdir()
-    for name in ("glombridge", "qupath_scripts"):
-        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, source / name)
-    subprocess.run(
-        [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", tmp_path, source],
-        check=True,
-        capture_output=True,
-        timeout=300,
-    )
-    (wheel,) = tmp_path.glob("*.whl")
-    with zipfile.ZipFile(wheel) as archive:
-        archive.extractall(tmp_path / "installed")
-    # Asked of the unpacked wheel itself, in a process that sees no checkout.
-    code = (
-        "import json, glombridge; from glombridge.review.installation import shipped_scripts; "
-        "print(json.dumps([glombridge.__file__, shipped_scripts()]))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        check=True,
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(tmp_path / "installed")},
-    )
-    file, scripts = json.loads(done.stdout)
-    assert file.startswith(str(tmp_path / "installed"))
-    assert scripts == shipped_scripts()
