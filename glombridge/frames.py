@@ -145,8 +145,18 @@ class Frame:
         return mpp_x / mpp, mpp_y / mpp
 
     def target_size_px(self, mpp: float | None) -> tuple[int, int]:
-        """Width and height of the whole image in target px, rounded up to cover it."""
+        """Width and height of the whole image in target px, rounded up to cover it.
+
+        Raises:
+            InputError: as :meth:`target_scale`, or a size that is no number.
+        """
         scale_x, scale_y = self.target_scale(mpp)
+        if not math.isfinite(self.width_px * scale_x + self.height_px * scale_y):
+            msg = (
+                f"image {self.image_name!r} of {self.width_px} x {self.height_px} px with pixels of "
+                f"{self.mpp_x:g} x {self.mpp_y:g} µm has no size at {mpp:g} µm per px"
+            )
+            raise InputError(msg)
         return (
             max(1, math.ceil(self.width_px * scale_x - _CEIL_SLACK_PX)),
             max(1, math.ceil(self.height_px * scale_y - _CEIL_SLACK_PX)),

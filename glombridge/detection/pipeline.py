@@ -17,7 +17,7 @@ from ..progress import Task
 from ..slides.reader import Slide
 from ..slides.strips import Region
 from ..slides.tissue import tissue_mask
-from ..tiles.grid import Grid, TileSpec
+from ..tiles.grid import Grid, TileSpec, check_tile_count
 from .boxes import Boxes, Floats, Ints
 from .clock import StageClock
 from .feed import MakeBatch, TileFeed
@@ -93,8 +93,9 @@ def plan_slide(
         clock: told what takes how long.
 
     Raises:
-        InputError: no pixel size.
+        InputError: no pixel size, or too many tiles.
     """
+    check_tile_count(slide.frame, spec)
     grid = Grid.of(slide.frame, spec)
     boxes_px = grid.boxes_px()
     wanted = np.ones(len(grid), np.bool_)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from uuid import UUID, uuid5
 
@@ -70,18 +70,22 @@ class _Parts:
     nucleus_at: int | None
 
 
-def decode_tree(root: HierarchyNode, seed: str) -> list[Decoded]:
+def decode_tree(
+    root: HierarchyNode, seed: str, only: Collection[UUID] | None = None
+) -> list[Decoded]:
     """Decode every object below the root.
 
     Args:
         root: of a parsed file.
         seed: what the ids of objects without one are derived from, together with their position.
+        only: ids of the objects that are wanted, ``None`` = all. Others are told apart by their ids,
+            but neither decoded nor found fault with, unless they are above one that is wanted.
 
     Returns:
         One entry per object, in depth-first order, parents first.
     """
     with paused_gc(), _quiet():
-        decoder = _Decoder(seed, {})
+        decoder = _Decoder(seed, {}, only)
         return decoder.build(*decoder.collect(root))
 
 
@@ -96,7 +100,8 @@ def decode_and_forget(
         classes: by their names, classes to take in place of those of the file.
     """
     with paused_gc(), _quiet():
-        decoder = _Decoder(seed, classes)
+        decoder = _Decoder(seed, classes, forgetting=True)
+        file.handles.clear()
         collected = decoder.collect(file.root)
         file.forget()
         return decoder.build(*collected)
@@ -122,9 +127,20 @@ def stored_id(metadata: dict[str, str]) -> UUID | None:
 
 
 class _Decoder:
-    def __init__(self, seed: str, project: Mapping[tuple[str, ...], PathClass]) -> None:
+    def __init__(
+        self,
+        seed: str,
+        project: Mapping[tuple[str, ...], PathClass],
+        only: Collection[UUID] | None = None,
+        *,
+        forgetting: bool = False,
+    ) -> None:
         self.seed = seed
         self.project = project
+        self.only = only
+        self.forgetting = forgetting
+        # By id() of nodes. All of a file's nodes exist at once before any is given up, so none of
+        # them can have the id of another.
         self.outlines = OutlineBatch()
         self.measurements = MeasurementDecoder()
         self.classes: dict[int, PathClass | None] = {}
@@ -134,14 +150,19 @@ class _Decoder:
         """All that needs the graph."""
         nodes = list(root.walk())[1:]
         position = {id(node): i for i, node in enumerate(nodes)}
-        metadata, bad_metadata = self._all_metadata(nodes)
-        ids = self._ids(metadata)
+        metadata, stored, bad_metadata = self._all_metadata(nodes)
+        ids = self._ids(stored)
         found: list[Decoded] = []
         parts: list[_Parts | None] = []
         for i, node in enumerate(nodes):
             parent = None if node.parent is root else position[id(node.parent)]
-            entry = Decoded(node, parent, *ids[i])
-            if i in bad_metadata:
+            found.append(Decoded(node, parent, *ids[i]))
+        wanted = self._wanted(found)
+        for i, node in enumerate(nodes):
+            entry = found[i]
+            if wanted is not None and i not in wanted:
+                parts.append(None)
+            elif i in bad_metadata:
                 entry.problem = bad_metadata[i]
                 parts.append(None)
             else:
@@ -150,14 +171,28 @@ class _Decoder:
                 except _UNREADABLE as error:
                     entry.problem = str(error)
                     parts.append(None)
-            found.append(entry)
-            written = None if entry.id_is_stored else stored_id(metadata[i])
+            written = None if entry.id_is_stored else stored[i]
             if written is not None:
                 entry.repeats_id = True
                 entry.problem = (
                     entry.problem or f"its id {written} belongs to an earlier object too"
                 )
+            if self.forgetting:
+                node.node.parts.clear()
+                metadata[i] = {}
         return found, parts
+
+    def _wanted(self, found: list[Decoded]) -> set[int] | None:
+        """Places of what is to be decoded, with all that is above it; ``None`` = everything."""
+        if self.only is None:
+            return None
+        wanted: set[int] = set()
+        for i, entry in enumerate(found):
+            at: int | None = i if entry.id in self.only else None
+            while at is not None and at not in wanted:
+                wanted.add(at)
+                at = found[at].parent
+        return wanted
 
     def build(self, found: list[Decoded], parts: list[_Parts | None]) -> list[Decoded]:
         """Outlines and objects, in bulk."""
@@ -204,19 +239,21 @@ class _Decoder:
 
     def _all_metadata(
         self, nodes: Iterable[HierarchyNode]
-    ) -> tuple[list[dict[str, str]], dict[int, str]]:
+    ) -> tuple[list[dict[str, str]], list[UUID | None], dict[int, str]]:
+        """Metadata without the id, the id as it is written, and what cannot be read of it."""
         found: list[dict[str, str]] = []
+        stored: list[UUID | None] = []
         bad: dict[int, str] = {}
         for i, node in enumerate(nodes):
             try:
                 values = self._metadata(node)
             except _UNREADABLE as error:
                 values, bad[i] = {}, str(error)
-            found.append(values)
-        return found, bad
+            stored.append(stored_id(values))
+            found.append({k: v for k, v in values.items() if k != OBJECT_ID})
+        return found, stored, bad
 
-    def _ids(self, metadata: list[dict[str, str]]) -> list[tuple[UUID, bool]]:
-        stored = [stored_id(values) for values in metadata]
+    def _ids(self, stored: list[UUID | None]) -> list[tuple[UUID, bool]]:
         taken = {found for found in stored if found is not None}
         seen: set[UUID] = set()
         ids: list[tuple[UUID, bool]] = []
@@ -279,7 +316,7 @@ class _Decoder:
             None if color is None else Color.from_argb(integer(color)),
             _boolean(locked),
             values,
-            {k: v for k, v in metadata.items() if k != OBJECT_ID} if metadata else metadata,
+            metadata,
             _NAN if probability[:2] == b"\x7f\xf8" else struct.unpack_from(">d", probability)[0],
             len(probability) == 9 and probability[8] != 0,
             outline_at,

@@ -54,7 +54,7 @@ def plan_edit(
     Args:
         edit: what was asked for.
         found: every object of the file.
-        wide: by id, whether an existing object's measurements have 64 bits.
+        wide: by id, whether the measurements of an existing object that is understood have 64 bits.
         name: what messages call the file.
 
     Raises:

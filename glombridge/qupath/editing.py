@@ -34,6 +34,8 @@ class FileEditor:
         name: what messages call it.
         seed: what the ids of objects without one are derived from.
         class_colors: colours for classes the file does not have yet.
+        edit: the only edit that will be applied, after which nothing but :meth:`check` is asked.
+            Without it all objects are decoded and kept, and take as much memory as the rest.
 
     Raises:
         DamagedFileError: the file cannot be read.
@@ -46,13 +48,15 @@ class FileEditor:
         name: str,
         seed: str,
         class_colors: Mapping[tuple[str, ...], Color | None],
+        edit: HierarchyEdit | None = None,
     ) -> None:
         self.original = original
         self.name = name
         self.seed = seed
         self.file = DataFile.parse(original, name)
-        self.found = decode_tree(self.file.root, seed)
+        self.found = decode_tree(self.file.root, seed, None if edit is None else _named_in(edit))
         self._class_colors = class_colors
+        self._keeps_found = edit is None
         self._check_editable()
 
     def _check_editable(self) -> None:
@@ -93,7 +97,7 @@ class FileEditor:
             return self._apply(edit)
 
     def _apply(self, edit: HierarchyEdit) -> bytes:
-        wide = {entry.id: _is_wide(entry.source) for entry in self.found}
+        wide = {e.id: _is_wide(e.source) for e in self.found if e.object is not None}
         self.plan = plan_edit(edit, self.found, wide, self.name)
         by_id = {entry.id: entry.source for entry in self.found}
         self._check_references(self.plan, by_id)
@@ -108,6 +112,10 @@ class FileEditor:
             msg = f"{self.name} was not changed: {error}. Add the objects higher up."
             raise InputError(msg) from error
         self._check_unreachable(self.plan, by_id)
+        # The graph of what is read back takes as much again.
+        self.file.forget()
+        if not self._keeps_found:
+            self.found.clear()
         return data
 
     def _check_references(self, plan: EditPlan, by_id: dict[UUID, HierarchyNode]) -> None:
@@ -133,11 +141,9 @@ class FileEditor:
         removed = {id(by_id[object_id]) for object_id in plan.removed}
         nodes = dict(by_id)
         new: dict[int, list[HierarchyNode]] = defaultdict(list)
-        self.keys = {id(node.node): object_id for object_id, node in by_id.items()}
         for obj in plan.added:
             node = HierarchyNode(factory.slide_object(obj), obj.kind, None, 2, 3)
             nodes[obj.id] = node
-            self.keys[id(node.node)] = obj.id
         for obj in plan.added:
             parent = self.file.root if obj.parent is None else nodes[obj.parent]
             new[id(parent)].append(nodes[obj.id])
@@ -148,6 +154,8 @@ class FileEditor:
             children = _surviving(node.children, removed) + new.get(id(node), [])
             if children != node.children:
                 _set_children(node, children)
+        keys = {id(node): object_id for object_id, node in nodes.items()}
+        self._order = [keys[id(node)] for node in self.file.root.walk() if node.parent]
 
     def _check_unreachable(self, plan: EditPlan, by_id: dict[UUID, HierarchyNode]) -> None:
         if not plan.removed:
@@ -176,12 +184,12 @@ class FileEditor:
             after = DataFile.parse(data, self.name)
         except DamagedFileError as error:
             self._differs(f"it does not read back ({error})", error)
-        found = decode_tree(after.root, self.seed)
-        order = [self.keys[id(node.node)] for node in self.file.root.walk() if node.parent]
-        if len(found) != len(order) or set(order) != self.plan.parents.keys():
-            self._differs(f"{len(found)} objects where {len(self.plan.parents)} were expected")
         asked = {obj.id: obj for obj in self.plan.added}
         asked.update((i, obj) for i, (obj, _) in self.plan.changed.items())
+        found = decode_tree(after.root, self.seed, asked.keys())
+        order = self._order
+        if len(found) != len(order) or set(order) != self.plan.parents.keys():
+            self._differs(f"{len(found)} objects where {len(self.plan.parents)} were expected")
         prints = _Fingerprints(after, found, order)
         self._compare_items(prints)
         for entry, object_id in zip(found, order, strict=True):
@@ -270,6 +278,12 @@ class _Fingerprints:
 
     def _alone(self, node: HierarchyNode) -> bytes:
         return emit_contents([node.without_children()], self._tokens)
+
+
+def _named_in(edit: HierarchyEdit) -> set[UUID]:
+    """Ids of the objects of a file that an edit is about."""
+    above = {obj.parent for obj in edit.add if obj.parent is not None}
+    return above | edit.remove | {obj.id for obj in edit.replace}
 
 
 def _is_wide(node: HierarchyNode) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import ClassVar
 
 from ..errors import InputError, ProtectedError
 from ..filenames import require_inside
@@ -46,6 +47,9 @@ class NativeStore:
     used again while the file on disk is the same. It does not lock the project and does not look
     for a running QuPath; that is the caller's part.
     """
+
+    compares_all_objects: ClassVar[bool] = False
+    """Whether what is written is proved object by object; here the bytes of untouched ones are."""
 
     def __init__(self, project_file: Path) -> None:
         self._project_file = project_file
@@ -271,7 +275,8 @@ class NativeStore:
                 qupath_version=project.version or _FALLBACK_VERSION,
             )
         colors: Mapping[tuple[str, ...], Color | None] = {c.names: c.color for c in self.classes()}
-        editor = FileEditor(original, _title(entry), _seed(entry_id), colors)
+        about = None if self.compares_all_objects else edit
+        editor = FileEditor(original, _title(entry), _seed(entry_id), colors, about)
         data = editor.apply(edit)
         return None if data == original else (editor, data)
 

@@ -16,6 +16,8 @@ from ..errors import GlombridgeError, MachineError, ProtectedError
 from .leftovers import remove_leftovers, temporary_name
 from .store import FileStamp
 
+_PIECE = 2**20  # bytes of a file that are looked at together where it need not be held whole
+
 MISSING = FileStamp(0, 0, "")
 """The stamp of a file that is not there."""
 
@@ -35,18 +37,9 @@ def read_stamped(path: Path) -> tuple[bytes, FileStamp]:
         ProtectedError: it changed while it was read.
         MachineError: it cannot be read.
     """
-    with _machine_errors("read", path):
-        try:
-            with path.open("rb") as file:
-                before = os.fstat(file.fileno())
-                data = file.read()
-                after = os.fstat(file.fileno())
-        except FileNotFoundError:
-            return b"", MISSING
-    if len(data) != after.st_size or before.st_mtime_ns != after.st_mtime_ns:
-        msg = f"{path} is being written by another program, probably QuPath. Try again in a moment."
-        raise ProtectedError(msg)
-    return data, FileStamp(len(data), after.st_mtime_ns, hashlib.sha256(data).hexdigest())
+    pieces: list[bytes] = []
+    stamp = _read(path, -1, pieces.append)
+    return b"".join(pieces), stamp
 
 
 def stamp_of(path: Path) -> FileStamp:
@@ -56,7 +49,27 @@ def stamp_of(path: Path) -> FileStamp:
         ProtectedError: it changed while it was read.
         MachineError: it cannot be read.
     """
-    return read_stamped(path)[1]
+    return _read(path, _PIECE, lambda _: None)
+
+
+def _read(path: Path, piece_bytes: int, take: Callable[[bytes], None]) -> FileStamp:
+    """Give out a file piece by piece, -1 = as one, and tell its stamp."""
+    size, digest = 0, hashlib.sha256()
+    with _machine_errors("read", path):
+        try:
+            with path.open("rb") as file:
+                before = os.fstat(file.fileno())
+                while piece := file.read(piece_bytes):
+                    size += len(piece)
+                    digest.update(piece)
+                    take(piece)
+                after = os.fstat(file.fileno())
+        except FileNotFoundError:
+            return MISSING
+    if size != after.st_size or before.st_mtime_ns != after.st_mtime_ns:
+        msg = f"{path} is being written by another program, probably QuPath. Try again in a moment."
+        raise ProtectedError(msg)
+    return FileStamp(size, after.st_mtime_ns, digest.hexdigest())
 
 
 def atomic_write(path: Path, data: bytes) -> None:
@@ -85,7 +98,8 @@ def replace_file(
         data: its new bytes.
         expected: its stamp when it was read.
         snapshot: where to keep the old file; ``None`` if there is none to keep.
-        verify: is given the new bytes as read back from the disk and raises if they are wrong.
+        verify: is given the new bytes, which were read back from the disk by then and are the same,
+            and raises if they are wrong.
         ready: is given the stamp of the new file when nothing is left to do but to put it in place,
             and may put it on record. If it raises, nothing is replaced.
 
@@ -99,24 +113,25 @@ def replace_file(
     remove_leftovers(path.resolve().parent if path.is_symlink() else path.parent)
     with _published(path, data) as temporary:
         with _machine_errors("read back", temporary):
-            written = temporary.read_bytes()
+            is_same = temporary.read_bytes() == data
             # Of this file, not of the one in place later: reading that could fail, and whoever
             # wrote would take a file that was replaced for one that was not.
             stamp = FileStamp(
                 len(data), temporary.stat().st_mtime_ns, hashlib.sha256(data).hexdigest()
             )
-        if written != data:
+        if not is_same:
             msg = f"{path} was not changed: the disk gave back other bytes than written. Check it."
             raise ProtectedError(msg)
-        verify(written)
-        original = check_unchanged(path, expected)
+        verify(data)
         if snapshot is not None and expected.exists:
-            keep_copy(original, snapshot)
+            keep_copy(check_unchanged(path, expected), snapshot)
+        else:
+            _refuse_changed(path, expected, stamp_of(path))
         if ready is not None:
             ready(stamp)
         # Keeping it and putting it on record took time; look once more, with nothing left to do but
         # the replacement.
-        check_unchanged(path, expected)
+        _refuse_changed(path, expected, stamp_of(path))
     return stamp
 
 
@@ -128,7 +143,7 @@ def remove_file(path: Path, *, expected: FileStamp, snapshot: Path) -> None:
         MachineError: the machine does not let us; the file is as it was.
     """
     keep_copy(check_unchanged(path, expected), snapshot)
-    check_unchanged(path, expected)
+    _refuse_changed(path, expected, stamp_of(path))
     with _machine_errors("remove", path):
         path.unlink()
     _sync_folder(path.parent)
@@ -141,6 +156,11 @@ def check_unchanged(path: Path, expected: FileStamp) -> bytes:
         ProtectedError: it is not.
     """
     data, now = read_stamped(path)
+    _refuse_changed(path, expected, now)
+    return data
+
+
+def _refuse_changed(path: Path, expected: FileStamp, now: FileStamp) -> None:
     if now != expected:
         what = "appeared" if not expected.exists else "changed" if now.exists else "disappeared"
         msg = (
@@ -148,7 +168,6 @@ def check_unchanged(path: Path, expected: FileStamp) -> bytes:
             "Nothing was lost; read the image again and repeat."
         )
         raise ProtectedError(msg)
-    return data
 
 
 SNAPSHOT_NAME = re.compile(r"entry-(?P<image>\d+)\.(?P<time>\d{8}T\d+Z)\..+")

@@ -93,8 +93,8 @@ def _inside(folder: Path, stem: str) -> Path:
     file = folder / f"{stem}.parquet"
     if not is_plain_name(f"{stem}.parquet") or file.is_symlink():
         msg = (
-            f"{folder / 'manifest.json'} names the file {stem!r}, which is not one of its own folder. "
-            "Run 'glombridge detect' again."
+            f"{folder / 'manifest.json'} names the file {str(stem)[:200]!r}, which is not one of its own "
+            "folder. Run 'glombridge detect' again."
         )
         raise DamagedFileError(msg)
     return file

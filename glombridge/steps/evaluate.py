@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..errors import InputError, UsageError
+from ..errors import GlombridgeError, UsageError
 from ..evaluation.annotator import compare_orders
 from ..evaluation.calibration import Calibration, calibrate, reliability
 from ..evaluation.faults import Fault, faults_of
@@ -18,20 +18,21 @@ from ..evaluation.metrics import OperatingPoint, Score
 from ..evaluation.results import compare, ranking, rival_sees
 from ..evaluation.slides import JudgedSlide
 from ..evaluation.tile_level import MEANING, tile_figures
+from ..filenames import require_inside
 from ..ledger.history import utc_now
 from ..ledger.manifest import environment, sha256_of, write_json
 from ..progress import SILENT, Reporter
 from ..scale import on_cluster
-from ..training.dataset import open_dataset
+from ..training.dataset import Dataset, check_dataset
 from .evaluate_look import check_classes
 from .evaluate_model import PARTS, EvaluatedModel, evaluated, held_out_images, load_run
 from .held_model import CPU
 from .operating_point import store_point
 from .project import Project
 
-__all__ = ["EvaluateResult", "check_classes", "evaluate", "load_run"]
-
 log = logging.getLogger(__name__)
+
+__all__ = ["EvaluateResult", "check_classes", "evaluate", "load_run"]
 
 DOCUMENT = "evaluation.json"
 FORMAT = "glombridge evaluation 1"
@@ -257,26 +258,28 @@ def _slide_result(slide: JudgedSlide, confidence: float, min_iou: float) -> Slid
     )
 
 
-def _dataset_of(project: Project, learnt_from: Mapping[str, Any]) -> tuple[Path | None, str]:
+def _dataset_of(project: Project, learnt_from: Mapping[str, Any]) -> tuple[Dataset | None, str]:
     """The dataset a run learnt from, told by its fingerprint and not by its name, or why there is none."""
     name, wanted = str(learnt_from.get("name")), learnt_from.get("manifest_sha256")
-    named = project.workspace.datasets / name
-    others = sorted(p for p in project.workspace.datasets.glob("*") if p != named)
-    for dataset in (named, *others):
-        file = dataset / "manifest.json"
-        if not file.is_file() or sha256_of(file) != wanted:
+    home = project.workspace.datasets
+    for folder in sorted(home.glob("*"), key=lambda p: (p.name != name, p.name)):
+        manifest = folder / "manifest.json"
+        if not manifest.is_file() or sha256_of(manifest) != wanted:
             continue
         try:
-            found = open_dataset(dataset, validate=False)
-        except InputError as error:
-            return None, str(error)
+            require_inside(manifest, home)
+            found = check_dataset(folder)
+        except GlombridgeError as error:
+            # The figures of the slides do not need it. The reason holds a path, which is not for a report.
+            log.warning("no figures on tiles: %s", error)
+            return None, f"dataset {folder.name} is not what was written"
         if found.files_sha256 != learnt_from.get("files_sha256"):
             return (
                 None,
-                f"the files of dataset {dataset.name} have changed since the run learnt from it",
+                f"the files of dataset {folder.name} have changed since the run learnt from it",
             )
-        return dataset, ""
-    if named.is_dir():
+        return found, ""
+    if any(folder.name == name for folder in home.glob("*")):
         return (
             None,
             f"dataset {name} is not the one that the run learnt from, which is no longer there",
@@ -292,11 +295,8 @@ def _tile_level(
     if dataset is None:
         log.warning("no figures on tiles: %s", why)
         return {"meaning": MEANING, "missing": why}
-    tile = manifest["tiles"]
-    n_tiles = {
-        part: sum(1 for p in (dataset / "images" / part).glob("*") if p.is_file()) for part in PARTS
-    }
-    told: dict[str, Any] = {"meaning": MEANING, "dataset": dataset.name}
+    tile, n_tiles = manifest["tiles"], dataset.tiles
+    told: dict[str, Any] = {"meaning": MEANING, "dataset": dataset.folder.name}
     with tempfile.TemporaryDirectory(prefix="glombridge-") as scratch:
         for part in PARTS:
             if not n_tiles[part]:
@@ -304,7 +304,7 @@ def _tile_level(
                 continue
             told[part] = tile_figures(
                 file,
-                dataset,
+                dataset.folder,
                 part,
                 n_tiles=n_tiles[part],
                 tile_px=(int(tile["width_px"]), int(tile["height_px"])),

@@ -8,6 +8,7 @@ from typing import Any
 from ..documents import parse_json
 from ..errors import DamagedFileError, InputError
 from ..ledger.manifest import sha256_of
+from .project import spec_from
 
 
 def manifest_of(file: Path) -> dict[str, Any]:
@@ -29,8 +30,9 @@ def manifest_of(file: Path) -> dict[str, Any]:
     try:
         manifest: dict[str, Any] = parse_json(path.read_text(encoding="utf-8"))
         expected = manifest["weights"]["sha256"]
-        _ = manifest["tiles"]["width_px"], manifest["run"]
-    except (KeyError, TypeError, ValueError) as error:
+        _ = spec_from(manifest), manifest["run"], list(manifest["classes"])
+        manifest.get("dataset", {}).get("name")
+    except (LookupError, TypeError, AttributeError, ValueError, OverflowError) as error:
         msg = f"{path} is not the manifest of a training run: {error!r}. Train again."
         raise DamagedFileError(msg) from error
     if expected != sha256_of(file):

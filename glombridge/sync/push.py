@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import shapely
@@ -191,6 +191,8 @@ class _Pushing:
         objects = as_objects(wanted, self.source, self.desk.settings, kind=self.kind)
         ours = Ours(self.source.layer, objects, wanted.scanned)
         plan = merge(look, contents.objects, ours, self.desk.settings)
+        # All that writing needs is the plan and the stamp; a million objects take a gigabyte.
+        contents = replace(contents, objects=())
         if not self.desk.dry_run:
             self._write(contents, plan)
             self._record_content(entry.id, wanted, plan)

@@ -23,7 +23,7 @@ from ..filenames import safe_name
 from ..slides.reader import RgbArray, Slide
 from ..slides.strips import Region, read_regions, split_regions
 from ..slides.tissue import TissueMask, tissue_mask
-from .grid import Grid, TileBox, TileSpec, whole_object_check
+from .grid import Grid, TileBox, TileSpec, check_tile_count, whole_object_check
 from .jobs import DatasetSettings, SlideJob
 from .labels import TileLabels, label_tiles, labelled_objects
 from .leaks import SlideLook
@@ -233,8 +233,9 @@ def plan_slide(slide: Slide, job: SlideJob, spec: TileSpec, settings: DatasetSet
     """Label every tile of a slide and choose those that go into the dataset.
 
     Raises:
-        InputError: the slide cannot be read.
+        InputError: the slide cannot be read, or would have too many tiles.
     """
+    check_tile_count(job.frame, spec)
     grid = Grid.of(job.frame, spec)
     tissue = tissue_mask(slide)
     labels = label_tiles(

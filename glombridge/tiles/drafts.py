@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ..documents import parse_json
 from ..errors import InputError, ProtectedError
+from ..filenames import require_inside
 from ..ledger import ProjectLock
 from .cutting import SlideTask, machine_error, write_bytes
 from .jobs import DatasetSettings
@@ -140,7 +141,8 @@ def claim_draft(folder: Path) -> Iterator[Draft]:
     """The draft of a dataset, held by this process alone; a refusal before any tile removes it.
 
     Raises:
-        ProtectedError: ``folder`` holds something else, or another process writes it.
+        ProtectedError: ``folder`` holds something else, another process writes it, or a link leads
+            out of the draft.
         MachineError: the draft cannot be made.
     """
     draft = Draft(folder.with_name(f".{folder.name}.partial"))
@@ -156,10 +158,12 @@ def claim_draft(folder: Path) -> Iterator[Draft]:
         raise machine_error(draft.folder, error) from error
     with ProjectLock(draft.folder / _LOCK):
         try:
-            for kind in ("images", "labels"):
-                for part in PARTS:
-                    draft._make(draft.folder / kind / part)
-            draft._make(draft.folder / FOLDER)
+            inner = [f"{kind}/{part}" for kind in ("images", "labels") for part in PARTS]
+            for name in (*inner, FOLDER, _PREVIEWS, ATTEMPTS):
+                # Files are removed there that this call does not want: never those of others.
+                require_inside(draft.folder / name, draft.folder)
+            for name in (*inner, FOLDER):
+                draft._make(draft.folder / name)
             yield draft
         finally:
             if draft.folder.exists() and not any((draft.folder / FOLDER).glob("*.json")):

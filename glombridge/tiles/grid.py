@@ -16,6 +16,12 @@ from ..frames import Frame, check_mpp
 
 _WHOLE_SLACK_PX = 1e-6  # a border that differs only by rounding still counts as inside
 
+MOST_TILE_PX = 16_384
+"""Longest side of a tile: one of 16,384 x 16,384 px has 800 MB."""
+MOST_TILES = 2_000_000
+"""Of one image. Each takes about 1 kB before the first is cut; the paper's tiles on 200,000 x 200,000 px are
+47,000."""
+
 
 @dataclass(frozen=True)
 class TileBox:
@@ -53,7 +59,7 @@ class TileSpec:
         mpp: µm per target px; ``None`` = the slide's own pixels.
 
     Raises:
-        UsageError: a size below 1, or an overlap that leaves no step.
+        UsageError: a size below 1 or above :data:`MOST_TILE_PX`, or an overlap that leaves no step.
     """
 
     width_px: int
@@ -64,6 +70,12 @@ class TileSpec:
     def __post_init__(self) -> None:
         if self.width_px < 1 or self.height_px < 1:
             msg = f"a tile must be at least 1 x 1 px, got {self.width_px} x {self.height_px}"
+            raise UsageError(msg)
+        if max(self.width_px, self.height_px) > MOST_TILE_PX:
+            msg = (
+                f"a tile must be at most {MOST_TILE_PX} px wide and high, and is {self.width_px} x "
+                f"{self.height_px} px or more. Choose smaller tiles or a coarser --mpp."
+            )
             raise UsageError(msg)
         if self.mpp is not None:
             check_mpp(self.mpp)
@@ -82,9 +94,13 @@ class TileSpec:
     ) -> TileSpec:
         """From sizes in µm, rounded to whole target px; ``overlap_um`` wins over ``overlap``."""
         check_mpp(mpp)
+        # What is beyond any tile stays a number: a tiny mpp gives an infinite one.
+        width, height = (
+            max(1, round(min(um / mpp, MOST_TILE_PX + 1))) for um in (width_um, height_um)
+        )
         if overlap_um is not None:
-            overlap = math.ceil(overlap_um / mpp - _WHOLE_SLACK_PX)
-        return cls(max(1, round(width_um / mpp)), max(1, round(height_um / mpp)), overlap, mpp)
+            overlap = math.ceil(min(overlap_um / mpp, MOST_TILE_PX + 1) - _WHOLE_SLACK_PX)
+        return cls(width, height, overlap, mpp)
 
     @property
     def stride_px(self) -> tuple[int, int]:
@@ -201,6 +217,35 @@ class Grid(Sequence[TileBox]):
         right = left + self.spec.width_px / self.scale_x
         bottom = top + self.spec.height_px / self.scale_y
         return np.column_stack([left, top, right, bottom])
+
+
+def check_tile_count(frame: Frame, spec: TileSpec) -> None:
+    """Refuse tiles of which an image has more than :data:`MOST_TILES`, before any is laid out.
+
+    The overlap ``"auto"`` is taken for none, which gives the fewest tiles there can be.
+
+    Raises:
+        InputError: there are more, or the spec names a resolution and the image has no pixel size.
+    """
+    size_px = frame.target_size_px(spec.mpp)
+    tile_px = (spec.width_px, spec.height_px)
+    stride_px = tile_px if spec.overlap == "auto" else spec.stride_px
+    count = math.prod(map(_axis_count, size_px, tile_px, stride_px))
+    if count > MOST_TILES:
+        at = "" if spec.mpp is None else f" at mpp = {spec.mpp:g}"
+        msg = (
+            f"image {frame.image_name!r} of {frame.width_px} x {frame.height_px} px would have {count:,} "
+            f"tiles, and at most {MOST_TILES:,} can be laid over one image: tiles of {spec.width_px} x "
+            f"{spec.height_px} px{at}, one every {stride_px[0]} x {stride_px[1]} px. Choose larger tiles "
+            "(width_px, height_px), a smaller overlap or a coarser mpp in [tiles] of the settings, or "
+            "correct the pixel size of the image."
+        )
+        raise InputError(msg)
+
+
+def _axis_count(length_px: int, tile_px: int, stride_px: int) -> int:
+    """How many starts :func:`axis_starts` gives."""
+    return 1 if length_px <= tile_px else 1 - (tile_px - length_px) // stride_px
 
 
 def axis_starts(length_px: int, tile_px: int, stride_px: int) -> tuple[int, ...]:

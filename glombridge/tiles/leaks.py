@@ -8,7 +8,7 @@ metadata, is still the same slide. Detail, because two biopsies may well have th
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -32,6 +32,9 @@ ALIKE_LIKENESS = 0.9
 _OVERVIEW_PX = 512  # longer side of what is looked at
 _SAME_SHAPE = 0.02  # relative difference of two slides' aspect ratios
 _DETAIL_CELLS = 2.0  # detail is what differs from its surroundings blurred by this
+_BLOCK_CELLS = 8
+_BLOCKS = THUMBNAIL_CELLS // _BLOCK_CELLS  # in each direction
+_TOGETHER = 1024  # slides, and pairs of them, compared at once
 _LEAST_DETAIL = 0.004  # spread of density; less is empty glass, which all looks the same
 
 
@@ -180,16 +183,51 @@ def _like_pairs(items: Sequence[LeakItem]) -> list[tuple[int, int, float]]:
         spread = cells.std(axis=1)
         cells /= np.maximum(np.linalg.norm(cells, axis=1, keepdims=True), 1e-9)
         aspects = np.array([i.look.aspect for i in items])
-        for k in range(1, len(items)):
-            likeness = cells[:k] @ cells[k]
-            candidates = (
-                (likeness >= ALIKE_LIKENESS)
-                & (np.minimum(spread[:k], spread[k]) >= _LEAST_DETAIL)
-                & (np.abs(aspects[:k] / aspects[k] - 1) <= _SAME_SHAPE)
+        told = np.flatnonzero(spread >= _LEAST_DETAIL)
+        for pair in _candidates(cells[told], aspects[told]):
+            before, after = told[pair.min(axis=0)], told[pair.max(axis=0)]
+            likeness = np.einsum("nc,nc->n", cells[before], cells[after])
+            is_like = (likeness >= ALIKE_LIKENESS) & (
+                np.abs(aspects[before] / aspects[after] - 1) <= _SAME_SHAPE
             )
-            for other in np.flatnonzero(candidates).tolist():
-                found.setdefault((other, k), float(likeness[other]))
+            for first, second, value in zip(
+                *(values[is_like].tolist() for values in (before, after, likeness)), strict=True
+            ):
+                found.setdefault((first, second), value)
     return [(first, second, found[first, second]) for first, second in sorted(found)]
+
+
+def _candidates(
+    cells: NDArray[np.float32], aspects: NDArray[np.float64]
+) -> Iterator[NDArray[np.intp]]:
+    """Pairs that may be alike; nearly all others are left out, none that is.
+
+    Only slides of nearly one shape are compared, and first by the lengths of the parts that their
+    vectors have in blocks of cells: by the Cauchy-Schwarz inequality in each block, two vectors cannot
+    correlate by more than these few lengths do.
+
+    Args:
+        cells: of length 1, shape (n, cells).
+        aspects: shape (n,).
+
+    Yields:
+        Some pairs of places, shape (2, m), in any order.
+    """
+    blocks = cells.reshape(len(cells), _BLOCKS, _BLOCK_CELLS, _BLOCKS, _BLOCK_CELLS)
+    order = np.argsort(aspects)
+    lengths = np.sqrt(np.einsum("nabcd,nabcd->nac", blocks, blocks))[order].reshape(
+        len(order), _BLOCKS**2
+    )
+    widest = np.searchsorted(aspects[order], aspects[order] / (1 - 1.01 * _SAME_SHAPE), "right")
+    least = ALIKE_LIKENESS - 1e-3  # more than rounding to 32 bits can do
+    for start in range(0, len(order), _TOGETHER):
+        some = slice(start, start + _TOGETHER)
+        for other in range(start, int(widest[some][-1]), _TOGETHER):
+            likely = lengths[some] @ lengths[other : other + _TOGETHER].T >= least
+            places = np.argwhere(likely) + np.array((start, other))
+            places = places[places[:, 0] < places[:, 1]]
+            for at in range(0, len(places), _TOGETHER):
+                yield order[places[at : at + _TOGETHER].T]
 
 
 def _detail(thumbnail: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Literal, NamedTuple, get_args
+
+import regex
 
 from ..errors import InputError, ProtectedError, UsageError
 
 Part = Literal["train", "val", "test"]
 PARTS: tuple[Part, ...] = get_args(Part)
+
+PATTERN_SECONDS = 2.0
+"""For one name; a match takes microseconds."""
 
 _ALL = ""
 _FILL_ORDER: tuple[Part, ...] = ("train", "test", "val")  # who comes first when few patients exist
@@ -139,16 +143,12 @@ def patient_of(
 
     Raises:
         InputError: nothing says who the patient is.
-        UsageError: the pattern is not a regular expression.
+        UsageError: the pattern is not a regular expression, or takes too long on this name.
     """
     if key is not None and metadata.get(key, "").strip():
         return metadata[key].strip()
     if pattern is not None:
-        try:
-            match = re.search(pattern, image_name)
-        except re.error as error:
-            msg = f"the patient pattern {pattern!r} is not a regular expression: {error}"
-            raise UsageError(msg) from error
+        match = _search(pattern, image_name)
         if match is not None:
             groups = match.groupdict()
             name = groups["patient"] if "patient" in groups else match[1 if match.groups() else 0]
@@ -167,6 +167,21 @@ def patient_of(
         "(also --patient-from image)."
     )
     raise InputError(msg)
+
+
+def _search(pattern: str, image_name: str) -> regex.Match[str] | None:
+    """As ``re.search``, but with an end: ``(a+)+$`` takes re for ever on a name of forty letters."""
+    try:
+        return regex.search(pattern, image_name, timeout=PATTERN_SECONDS)
+    except TimeoutError:
+        msg = (
+            f"the patient pattern {pattern[:200]!r} was stopped after {PATTERN_SECONDS:g} seconds on image "
+            f"{image_name[:200]!r}. It repeats what repeats already, as in (a+)+; write [patients] pattern "
+            "in the settings without that."
+        )
+    except (regex.error, RecursionError, OverflowError, ValueError) as error:
+        msg = f"the patient pattern {pattern[:200]!r} is not a regular expression: {error}"
+    raise UsageError(msg)
 
 
 def check_no_leaks(items: Iterable[SplitItem]) -> None:

@@ -11,7 +11,7 @@ from ..errors import InputError
 from .crew import Hands, Threads
 from .cutting import SlideTask, file_prefixes
 from .drafts import claim_draft, is_dataset, readable_records
-from .grid import TileSpec, resolve_overlap
+from .grid import TileSpec, check_tile_count, resolve_overlap
 from .jobs import DatasetSettings, SlideJob
 from .labels import is_only_a_box, labelled_objects
 from .leaks import LeakCheck, LeakItem, SlideLook, check_leaks
@@ -226,7 +226,7 @@ def _looks(
     usable = []
     for job in jobs:
         try:
-            job.frame.target_scale(settings.spec.mpp)
+            check_tile_count(job.frame, settings.spec)
             usable.append(job)
         except InputError as error:
             failures.append((job.image_name, str(error)))

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..documents import expecting, parse_json
-from ..errors import DamagedFileError, InputError
+from ..errors import DamagedFileError, InputError, MachineError, UsageError
+from ..filenames import is_plain_name, require_inside
 from ..ledger.manifest import sha256_of
+from ..tiles.grid import TileSpec
 from ..tiles.labels import ClassMap, Task
 from ..tiles.manifest import FORMAT, data_yaml_text
 from ..tiles.records import FOLDER, SlideRecord
 from ..tiles.split import PARTS
-
-_JPEG_END = b"\xff\xd9"
-_AGAIN = "Run 'glombridge tile' again."
+from .tile_files import AGAIN, LABEL_FORMS, check_part
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,7 @@ class Dataset:
     @property
     def tile_px(self) -> tuple[int, int]:
         """Width and height of a tile."""
-        tile = self.manifest["settings"]["tile"]
-        return int(tile["width_px"]), int(tile["height_px"])
+        return _tile_px(self.manifest)
 
     @property
     def tiles(self) -> Mapping[str, int]:
@@ -70,23 +69,113 @@ def task_of(manifest: Mapping[str, Any]) -> Task:
 
 
 def open_dataset(folder: Path, *, validate: bool) -> Dataset:
-    """Read a dataset and hold its files against its manifest.
+    """Read a dataset to train on, and hold its files against its manifest.
 
     Args:
-        folder: with ``data.yaml`` and ``manifest.json``.
+        folder: with ``data.yaml`` and ``manifest.json``; it may be reached by a link.
         validate: epochs are to be compared on the validation tiles.
 
     Raises:
-        InputError: it is no finished dataset, was changed since it was written, has labels that
-            cannot be, no training tile, a class without examples, or nothing to validate on.
+        InputError: it is no finished dataset, was changed since it was written, has tiles or labels
+            that cannot be, no training tile, a class without examples, or nothing to validate on.
+        ProtectedError: a link in it leads out of it.
+        MachineError: it cannot be read.
     """
-    with expecting(folder / "manifest.json", "the manifest of a dataset", _AGAIN):
-        return _opened(folder, validate=validate)
+    with _reading(folder):
+        manifest = _read_manifest(folder)
+        _check_trainable(folder, manifest, validate=validate)
+        return _with_checked_files(folder, manifest)
 
 
-def _opened(folder: Path, *, validate: bool) -> Dataset:
-    manifest = _read_manifest(folder)
-    names = list(manifest["class_names"])
+def check_dataset(folder: Path) -> Dataset:
+    """Read a dataset, whatever is in it, and hold its files against its manifest.
+
+    ultralytics must be shown no other: it runs the program that a ``data.yaml`` names under
+    ``download``, and unpickles what lies in ``labels/PART.cache``.
+
+    Raises:
+        InputError, ProtectedError, MachineError: as of :func:`open_dataset`.
+    """
+    with _reading(folder):
+        return _with_checked_files(folder, _read_manifest(folder))
+
+
+@contextmanager
+def _reading(folder: Path) -> Iterator[None]:
+    try:
+        with expecting(folder / "manifest.json", "the manifest of a dataset", AGAIN):
+            yield
+    except MachineError:
+        raise
+    except OSError as error:
+        msg = f"{error.filename or folder} in dataset {folder} cannot be read: {error.strerror or error}"
+        raise MachineError(msg) from error
+
+
+def _read_manifest(folder: Path) -> dict[str, Any]:
+    for name in ("data.yaml", "manifest.json"):
+        require_inside(folder / name, folder)
+        if not (folder / name).is_file():
+            msg = f"{folder} is not a finished dataset: it has no {name}. Run 'glombridge tile'."
+            raise InputError(msg)
+    path = folder / "manifest.json"
+    try:
+        manifest: dict[str, Any] = parse_json(path.read_text("utf-8"))
+        is_ours = manifest["format"] == FORMAT
+    except (KeyError, TypeError, ValueError) as error:
+        msg = f"{path} is not the manifest of a dataset: {error!r}. {AGAIN}"
+        raise DamagedFileError(msg) from error
+    if not is_ours:
+        msg = (
+            f"{path} has the format {str(manifest['format'])[:80]!r}; this version reads {FORMAT!r}. "
+            f"{AGAIN}"
+        )
+        raise InputError(msg)
+    _check_manifest(manifest)
+    return manifest
+
+
+def _check_manifest(manifest: Mapping[str, Any]) -> None:
+    """Everything that is read of it now or after the training is there, and is what it should be.
+
+    Raises:
+        ValueError, LookupError, TypeError, AttributeError: it is not.
+    """
+    names = manifest["class_names"]
+    if not names or not all(isinstance(n, str) for n in names) or len({*names}) != len(names):
+        msg = f"class_names is {str(names)[:80]}, not a list of different names"
+        raise ValueError(msg)
+    if task_of(manifest) not in LABEL_FORMS:
+        msg = f"there is no task {str(task_of(manifest))[:80]!r}"
+        raise ValueError(msg)
+    tile = manifest["settings"]["tile"]
+    try:
+        TileSpec(*_tile_px(manifest), tile["overlap"], tile["mpp"])
+    except (UsageError, InputError) as error:
+        raise ValueError(*error.args) from error
+    counts = [
+        *(manifest["tiles"][part] for part in PARTS),
+        *(
+            manifest[kind][part].get(n, 0)
+            for kind in ("labels", "objects")
+            for part in PARTS
+            for n in names
+        ),
+    ]
+    wrong = [n for n in counts if type(n) is not int or not 0 <= n < 1 << 63]
+    if wrong:
+        msg = f"it counts {str(wrong[0])[:80]} of something"
+        raise ValueError(msg)
+    for part in PARTS:
+        manifest["patients"][part].__iter__()
+
+
+def _tile_px(manifest: Mapping[str, Any]) -> tuple[int, int]:
+    tile = manifest["settings"]["tile"]
+    return int(tile["width_px"]), int(tile["height_px"])
+
+
+def _check_trainable(folder: Path, manifest: Mapping[str, Any], *, validate: bool) -> None:
     if not manifest["tiles"]["train"]:
         msg = f"dataset {folder} has no training tiles"
         raise InputError(msg)
@@ -96,6 +185,7 @@ def _opened(folder: Path, *, validate: bool) -> Dataset:
             "Annotate slides of more patients, so that one can be set aside."
         )
         raise InputError(msg)
+    names = manifest["class_names"]
     empty = [name for name in names if not manifest["labels"]["train"].get(name)]
     if empty:
         msg = (
@@ -103,20 +193,34 @@ def _opened(folder: Path, *, validate: bool) -> Dataset:
             "or take the class out of [classes] in the settings."
         )
         raise InputError(msg)
-    if validate and not sum(manifest["labels"]["val"].values()):
+    if validate and not sum(manifest["labels"]["val"].get(name, 0) for name in names):
         msg = (
             f"dataset {folder} has no validation tile with an object, so epochs cannot be compared. "
             "Annotate slides of a validation patient, or set validate_epochs = false in [train] of "
             "the settings: the last epoch is kept then."
         )
         raise InputError(msg)
-    yaml = data_yaml_text(ClassMap(tuple(names), manifest["settings"]["classes"]))
-    if (folder / "data.yaml").read_text("utf-8") != yaml:
-        msg = f"{folder / 'data.yaml'} was changed after 'glombridge tile' wrote it. {_AGAIN}"
+
+
+def _with_checked_files(folder: Path, manifest: Mapping[str, Any]) -> Dataset:
+    names = list(manifest["class_names"])
+    yaml = data_yaml_text(ClassMap(tuple(names), manifest["settings"]["classes"])).encode()
+    described = folder / "data.yaml"
+    # By size first: it may have become anything.
+    if described.stat().st_size != len(yaml) or described.read_bytes() != yaml:
+        msg = f"{described} was changed after 'glombridge tile' wrote it. {AGAIN}"
         raise InputError(msg)
     digest = hashlib.sha256()
     for part in PARTS:
-        labels = _check_part(folder, part, manifest, digest)
+        labels = check_part(
+            folder,
+            part,
+            count=manifest["tiles"][part],
+            tile_px=_tile_px(manifest),
+            task=task_of(manifest),
+            class_names=names,
+            digest=digest,
+        )
         expected = Counter(
             {i: manifest["labels"][part].get(name, 0) for i, name in enumerate(names)}
         )
@@ -124,10 +228,11 @@ def _opened(folder: Path, *, validate: bool) -> Dataset:
             i = min((labels - expected) + (expected - labels))
             msg = (
                 f"dataset {folder}: its manifest counts {expected[i]} labels of {names[i]!r} in {part}, "
-                f"the files hold {labels[i]}. They were changed after they were written. {_AGAIN}"
+                f"the files hold {labels[i]}. They were changed after they were written. {AGAIN}"
             )
             raise InputError(msg)
-        # ultralytics keeps what it has read there, and takes labels of the same length for the same.
+        # ultralytics keeps what it has read there, takes labels of the same length for the same, and
+        # unpickles the file.
         (folder / "labels" / f"{part}.cache").unlink(missing_ok=True)
     _check_contents(folder, manifest)
     pulled = hashlib.sha256(
@@ -147,11 +252,15 @@ def _check_contents(folder: Path, manifest: Mapping[str, Any]) -> None:
     for slide in manifest["slides"]:
         if "files_sha256" not in slide:
             continue  # written by an earlier version
-        path = folder / FOLDER / f"{slide['file_prefix']}.json"
+        prefix = str(slide["file_prefix"])
+        path = folder / FOLDER / f"{prefix}.json"
+        require_inside(path, folder)
         try:
+            if not is_plain_name(path.name):
+                raise ValueError(prefix[:80])
             record = SlideRecord.from_json(path.read_bytes())
         except (OSError, ValueError) as error:
-            msg = f"{path} is gone or damaged: {error}. {_AGAIN}"
+            msg = f"{path} is gone or damaged: {error}. {AGAIN}"
             raise DamagedFileError(msg) from error
         changed = record.changed_file(folder)
         if record.files_sha256 != slide["files_sha256"] or record.part != slide["part"]:
@@ -159,104 +268,6 @@ def _check_contents(folder: Path, manifest: Mapping[str, Any]) -> None:
         if changed is not None:
             msg = (
                 f"{changed} was changed, moved or removed after 'glombridge tile' wrote it, and with it "
-                f"perhaps other datasets that share the file. {_AGAIN}"
+                f"perhaps other datasets that share the file. {AGAIN}"
             )
             raise InputError(msg)
-
-
-def _read_manifest(folder: Path) -> dict[str, Any]:
-    for name in ("data.yaml", "manifest.json"):
-        if not (folder / name).is_file():
-            msg = f"{folder} is not a finished dataset: it has no {name}. Run 'glombridge tile'."
-            raise InputError(msg)
-    path = folder / "manifest.json"
-    try:
-        manifest: dict[str, Any] = parse_json(path.read_text("utf-8"))
-        is_ours = manifest["format"] == FORMAT
-    except (KeyError, TypeError, ValueError) as error:
-        msg = f"{path} is not the manifest of a dataset: {error!r}. {_AGAIN}"
-        raise DamagedFileError(msg) from error
-    if not is_ours:
-        msg = (
-            f"{path} has the format {manifest['format']!r}; this version reads {FORMAT!r}. {_AGAIN}"
-        )
-        raise InputError(msg)
-    return manifest
-
-
-def _check_part(folder: Path, part: str, manifest: Mapping[str, Any], digest: Any) -> Counter[int]:
-    """Labels per class index of one part; every file is seen."""
-    images, texts = folder / "images" / part, folder / "labels" / part
-    tiles = sorted(p for p in images.glob("*") if p.is_file()) if images.is_dir() else []
-    expected = int(manifest["tiles"][part])
-    if len(tiles) != expected:
-        msg = (
-            f"dataset {folder}: its manifest counts {expected} tiles in {part}, and {len(tiles)} are "
-            f"there. Files were added or lost after they were written. {_AGAIN}"
-        )
-        raise InputError(msg)
-    counts: Counter[int] = Counter()
-    with_labels = {p.stem for p in texts.glob("*.txt")} if texts.is_dir() else set()
-    alien = sorted(with_labels - {p.stem for p in tiles})
-    if alien:
-        msg = f"{texts / (alien[0] + '.txt')} are labels of a tile that is not there. {_AGAIN}"
-        raise InputError(msg)
-    for tile in tiles:
-        size = tile.stat().st_size
-        with tile.open("rb") as file:
-            file.seek(max(0, size - 2))
-            is_whole = file.read() == _JPEG_END
-        if not is_whole:
-            # ultralytics would mend it silently: it writes the part it could read over the file.
-            msg = f"tile {tile} is cut off ({size} bytes): it was not copied completely. {_AGAIN}"
-            raise DamagedFileError(msg)
-        digest.update(f"{part}/{tile.name} {size}\n".encode())
-        if tile.stem in with_labels:
-            text = _text(texts / f"{tile.stem}.txt")
-            digest.update(text.encode())
-            counts.update(_class_indices(texts / f"{tile.stem}.txt", text, manifest))
-    return counts
-
-
-_LABELS: dict[Task, tuple[str, Callable[[int], bool]]] = {
-    "detect": ("class x y width height", lambda n: n == 4),
-    "segment": ("class x y x y x y ...", lambda n: n >= 6 and n % 2 == 0),
-}
-"""What a line of a label file is, by task, and how many numbers may follow the class."""
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text("utf-8")
-    except UnicodeDecodeError as error:
-        msg = f"{path} is no text of labels: {error}. {_AGAIN}"
-        raise InputError(msg) from error
-
-
-def _class_indices(path: Path, text: str, manifest: Mapping[str, Any]) -> list[int]:
-    """Class index of each label line; ultralytics would drop the whole tile, with a warning."""
-    names = manifest["class_names"]
-    form, is_right = _LABELS[task_of(manifest)]
-    indices = []
-    for number, line in enumerate(text.splitlines(), 1):
-        try:
-            index, *numbers = line.split()
-            values = [float(value) for value in numbers]
-            if not is_right(len(values)):
-                raise ValueError(line)
-        except ValueError as error:
-            msg = f"{path}, line {number}: {line[:80]!r} is no label ({form}). {_AGAIN}"
-            raise InputError(msg) from error
-        # Also refuses what is no number.
-        wrong = [value for value in values if not 0 <= value <= 1]
-        if wrong:
-            msg = f"{path}, line {number}: {wrong[0]} lies outside 0 to 1, the tile. {_AGAIN}"
-            raise InputError(msg)
-        if not re.fullmatch("[0-9]{1,9}", index) or int(index) >= len(names):
-            msg = (
-                f"{path}, line {number}: there is no class {index[:80]}; the dataset has "
-                f"{len(names)} ({', '.join(names)}), counted from 0. {_AGAIN}"
-            )
-            raise InputError(msg)
-        indices.append(int(index))
-    return indices

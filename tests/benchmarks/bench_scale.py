@@ -1,19 +1,22 @@
 """What each stage takes of one slide, and what the driver of a cluster adds, for the capacity model.
 
-    python tests/benchmarks/bench_scale.py [--size WxH]
+    python tests/benchmarks/bench_scale.py [--size WxH] [--only-comparing]
 
 The slide is a real scan laid out again and again (see bench_tiles.py). CPU seconds of this process are
 taken where a stage runs in it alone, so that other work on the machine changes little; the stages of
 the detection share a process and are wall seconds of the detection's own clock, with one thread for the
 model and one that decodes. The network has random weights: its time does not depend on what it sees.
 Handing out is measured with two local workers that do nothing; scheduler and driver are one process
-there. Writes results/scale.json; docs/scaling.md is made from it by capacity.py.
+there. Comparing slides for leaks is measured on drawn overviews; --only-comparing measures that anew
+and keeps the other results, which takes minutes. Writes
+results/scale.json; docs/scaling.md is made from it by capacity.py.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import platform
 import tempfile
@@ -25,6 +28,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import cv2
 import numpy as np
 import shapely
 from bench_tiles import write_slide
@@ -40,6 +44,7 @@ ASSUMED = {
 }
 MODEL = "yolo11n"
 HANDED_OUT = 400
+COMPARED = (4000, 12_000, 36_000)
 
 
 def cpu_seconds(call: Callable[[], Any], times: int = 1) -> tuple[float, Any]:
@@ -184,35 +189,75 @@ def measure_driver(slide: Path, made: Any, n: int = 300) -> dict[str, float]:
     }
 
 
+def drawn_biopsy(rng: np.random.Generator) -> np.ndarray[Any, Any]:
+    """What an overview holds of some needle cores of any place, length, slant and texture."""
+    cores = np.zeros((128, 128), np.float32)
+    for _ in range(rng.integers(1, 5)):
+        middle, slant = rng.uniform(20, 108, 2), rng.uniform(0, np.pi)
+        along = np.linspace(-1, 1, 6) * rng.uniform(15, 60)
+        across = rng.normal(0, 4, 6)
+        line = middle + np.column_stack(
+            [
+                along * np.cos(slant) - across * np.sin(slant),
+                along * np.sin(slant) + across * np.cos(slant),
+            ]
+        )
+        width, density = int(rng.integers(4, 14)), float(rng.uniform(0.5, 1))
+        cv2.polylines(cores, [line.astype(np.int32)], False, density, width)
+    texture = cv2.GaussianBlur(rng.normal(0, 1, (128, 128)).astype(np.float32), (0, 0), 1.5)
+    seen = cores * (90 + 25 * texture / texture.std()) + 8 + rng.normal(0, 1, (128, 128))
+    small = cv2.resize(seen.astype(np.float32), (64, 64), interpolation=cv2.INTER_AREA)
+    return np.clip(small, 0, 255).astype(np.uint8)
+
+
+def every_pair(items: list[Any]) -> int:
+    """What the check did before it searched: each slide with each before it."""
+    from glombridge.tiles.leaks import ALIKE_LIKENESS, _detail
+
+    cells = np.stack([_detail(i.look.thumbnail) for i in items])
+    cells /= np.linalg.norm(cells, axis=1, keepdims=True)
+    return sum(int((cells[:k] @ cells[k] >= ALIKE_LIKENESS).sum()) for k in range(1, len(items)))
+
+
 def measure_comparing() -> dict[str, Any]:
-    """At several sizes: it is the pairs that count."""
+    """Slides all of one shape, which is the worst there is, and of any, as scanned areas are."""
     from glombridge.tiles.leaks import LeakItem, SlideLook, check_leaks
 
     rng = np.random.default_rng(0)
-    rows = []
-    for n in (500, 1000, 2000):
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else float("nan")
+    looks = [drawn_biopsy(rng) for _ in range(COMPARED[-1])]
+    shapes = {"one": np.full(len(looks), 1.3), "any": np.exp(rng.uniform(-1, 1, len(looks)))}
+    found: dict[str, Any] = {"load": round(load, 2)}
+    for name, aspects in shapes.items():
         items = [
-            LeakItem(
-                str(k),
-                f"patient {k}",
-                ("train", "val", "test")[k % 3],
-                SlideLook(str(k), 1.3, rng.integers(0, 255, (64, 64), np.uint8)),
-            )
-            for k in range(n)
+            LeakItem(str(k), f"patient {k}", "train", SlideLook(str(k), float(aspect), look))
+            for k, (aspect, look) in enumerate(zip(aspects, looks, strict=True))
         ]
-        seconds, _ = cpu_seconds(lambda items=items: check_leaks(items))
-        rows.append({"slides": n, "cpu_s": seconds})
-    last = rows[-1]
-    return {
-        "sizes": rows,
-        "s_per_million_pairs": last["cpu_s"] / (last["slides"] * (last["slides"] - 1) / 2e6),
-    }
+        rows = []
+        for n in COMPARED:
+            seconds, _ = cpu_seconds(lambda items=items[:n]: check_leaks(items))
+            rows.append({"slides": n, "cpu_s": seconds})
+        a, b = rows[-2:]
+        found[f"{name}_shape"] = {
+            "sizes": rows,
+            "exponent": math.log(b["cpu_s"] / a["cpu_s"]) / math.log(b["slides"] / a["slides"]),
+        }
+    n = COMPARED[0]
+    pairs_s, _ = cpu_seconds(lambda: every_pair(items[:n]))
+    found["every_pair"] = {"slides": n, "cpu_s": pairs_s}
+    return found
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--size", default="12000x9600")
-    width, height = map(int, parser.parse_args().size.split("x"))
+    parser.add_argument("--only-comparing", action="store_true")
+    asked = parser.parse_args()
+    if asked.only_comparing:
+        known = json.loads(RESULTS.read_text("utf-8"))
+        write(known | {"comparing": measure_comparing()})
+        return
+    width, height = map(int, asked.size.split("x"))
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else float("nan")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -249,6 +294,10 @@ def main() -> None:
         "comparing": measure_comparing(),
         "sizes": sizes,
     }
+    write(result)
+
+
+def write(result: dict[str, Any]) -> None:
     RESULTS.write_text(json.dumps(rounded(result), indent=2) + "\n", "utf-8")
 
 

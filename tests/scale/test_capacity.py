@@ -33,14 +33,15 @@ def test_all_grows_in_proportion_but_comparing(measured: dict[str, Any]) -> None
     ):
         for name in ("workers_h", "gpus_h", "driver_h", "read_tb", "written_tb"):
             assert getattr(ten, name) == pytest.approx(10 * getattr(one, name))
-        assert ten.compare_h == pytest.approx(100 * one.compare_h, rel=1e-3)
+        if one.compare_h:
+            assert 10 < ten.compare_h / one.compare_h < 100
 
 
-def test_comparing_was_seen_to_grow_with_the_pairs(measured: dict[str, Any]) -> None:
-    """Four times the slides must have taken far more than four times the seconds."""
-    first, *_, last = measured["comparing"]["sizes"]
-    assert last["slides"] == 4 * first["slides"]
-    assert last["cpu_s"] > 8 * first["cpu_s"]
+def test_comparing_is_projected_from_what_was_seen(measured: dict[str, Any]) -> None:
+    for row in measured["comparing"]["one_shape"]["sizes"][-2:]:
+        assert capacity.comparing_s(measured, row["slides"]) == pytest.approx(
+            row["cpu_s"], rel=0.01
+        )
 
 
 def test_what_limits_is_what_takes_longest(measured: dict[str, Any]) -> None:

@@ -7,12 +7,21 @@ import cv2
 import numpy as np
 import pytest
 import tifffile
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from glombridge.errors import ProtectedError
 from glombridge.slides.reader import Slide, fingerprint
 from glombridge.tiles.grid import TileSpec
 from glombridge.tiles.labels import ClassMap
-from glombridge.tiles.leaks import LeakItem, SlideLook, check_leaks, look_at
+from glombridge.tiles.leaks import (
+    LeakItem,
+    SlideLook,
+    _detail,
+    _like_pairs,
+    check_leaks,
+    look_at,
+)
 from glombridge.tiles.writer import DatasetSettings, write_dataset
 
 SETTINGS = DatasetSettings(ClassMap.of(["Glomerulus"]), TileSpec(400, 300, 1 / 3, 0.5))
@@ -89,6 +98,54 @@ def test_neighbouring_sections_are_named():
     ((first, second, likeness),) = check_leaks(items).alike
     assert (first, second) == ("a", "b")
     assert 0.9 < likeness < 0.99
+
+
+def every_pair(items):
+    """Each slide compared with each other, which is what the search must not miss."""
+    cells = np.stack([_detail(i.look.thumbnail) for i in items])
+    spread = cells.std(axis=1)
+    cells /= np.maximum(np.linalg.norm(cells, axis=1, keepdims=True), 1e-9)
+    likeness = cells @ cells.T
+    aspects = np.array([i.look.aspect for i in items])
+    return {
+        (a, b)
+        for b in range(len(items))
+        for a in range(b)
+        if likeness[a, b] >= 0.9
+        and min(spread[a], spread[b]) >= 0.004
+        and abs(aspects[a] / aspects[b] - 1) <= 0.02
+    }, likeness
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    n=st.integers(0, 40),
+    families=st.integers(1, 5),
+    amount=st.sampled_from([0.0, 0.1, 5.0, 25.0]),
+    grain=st.sampled_from([4, 8, 16, 32, 64]),
+    shapes=st.sampled_from([0.0, 0.01, 0.02, 0.1, 2.0]),
+    uneven=st.sampled_from([0.0, 0.5, 0.6, 0.7, 0.8]),
+    together=st.sampled_from([4, 1024]),
+)
+def test_no_pair_is_missed(seed, n, families, amount, grain, shapes, uneven, together):
+    rng = np.random.default_rng(seed)
+    bases = [cv2.resize(rng.random((grain, grain)) * 200 + 20, (64, 64)) for _ in range(families)]
+    items = []
+    for k in range(n):
+        cells = bases[rng.integers(families)] * rng.uniform(0.02, 1)
+        # Other parts stronger: what tells slides apart by the lengths of their parts, as far as can be.
+        cells = cells * np.kron(1 - uneven * rng.random((8, 8)), np.ones((8, 8)))
+        cells = cells + rng.normal(0, amount * rng.random(), (64, 64))
+        thumbnail = np.clip(cells, 0, 255).astype(np.uint8)
+        aspect = float(1.3 * np.exp(rng.uniform(-shapes, shapes)))
+        items.append(LeakItem(str(k), f"p{k}", "train", SlideLook(str(k), aspect, thumbnail)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("glombridge.tiles.leaks._TOGETHER", together)
+        found = {(a, b) for a, b, _ in _like_pairs(items)}
+    wanted, likeness = every_pair(items) if items else (set(), None)
+    # What lies on the threshold may be rounded to either side.
+    assert all(abs(likeness[pair] - 0.9) < 1e-5 for pair in found ^ wanted)
 
 
 def test_empty_slides_are_not_all_one():

@@ -257,7 +257,7 @@ class _Parser:
         while data[self.pos] != 0x78:
             found.append(self.content())
         self.pos += 1
-        return found
+        return found[:]  # a copy has no room to grow, which a million objects need not have
 
     def descend(self) -> None:
         self.depth += 1
@@ -272,18 +272,20 @@ class _Parser:
         plan = desc.plan
         if plan is None:
             self.fail(f"objects of class {desc.name} cannot be read")
-        parts: list[list[Content]] = []
+        # Lists of the right length from the start: what has grown keeps room for more.
+        parts: list[list[Content]] = [[]] * len(plan)
         node = JavaObject(desc, parts)
         self.handles.append(node)
         content = self.content
-        for is_contents, primitive_bytes, objects in plan:
+        for at, (is_contents, primitive_bytes, objects) in enumerate(plan):
             if is_contents:
-                parts.append(self.contents())
+                parts[at] = self.contents()
                 continue
-            values: list[Content] = [self.take(self.pos, primitive_bytes)]
-            for _ in range(objects):
-                values.append(content())  # noqa: PERF401 (a closure for each object costs more)
-            parts.append(values)
+            values: list[Content] = [None] * (1 + objects)
+            values[0] = self.take(self.pos, primitive_bytes)
+            for i in range(1, 1 + objects):
+                values[i] = content()
+            parts[at] = values
         self.depth -= 1
         return node
 
@@ -303,7 +305,7 @@ class _Parser:
             node.raw = self.take(self.pos, count * size)
             return node
         self.descend()
-        node.items = [self.content() for _ in range(count)]
+        node.items = [self.content() for _ in range(count)][:]
         self.depth -= 1
         return node
 

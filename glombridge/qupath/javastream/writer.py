@@ -32,7 +32,7 @@ def emit_stream(contents: Iterable[Content]) -> bytes:
     Raises:
         TooDeepError: nested more than :data:`MAX_DEPTH` deep.
     """
-    return MAGIC + emit_contents(contents)
+    return _emitted(contents, {}, MAGIC)
 
 
 def emit_contents(contents: Iterable[Content], tokens: Mapping[int, bytes] | None = None) -> bytes:
@@ -46,18 +46,24 @@ def emit_contents(contents: Iterable[Content], tokens: Mapping[int, bytes] | Non
     Raises:
         TooDeepError: nested more than :data:`MAX_DEPTH` deep.
     """
-    emitter = _Emitter(tokens or {})
+    return _emitted(contents, tokens or {}, b"")
+
+
+def _emitted(contents: Iterable[Content], tokens: Mapping[int, bytes], start: bytes) -> bytes:
+    emitter = _Emitter(tokens, start)
     with recursion_room():
         for item in contents:
             emitter.content(item)
-    return b"".join(emitter.out)
+    emitter.handles.clear()  # before there are two copies of what was written
+    return bytes(emitter.out)
 
 
 class _Emitter:
     __slots__ = ("depth", "handles", "next_handle", "out", "tokens")
 
-    def __init__(self, tokens: Mapping[int, bytes]) -> None:
-        self.out: list[bytes] = []
+    def __init__(self, tokens: Mapping[int, bytes], start: bytes) -> None:
+        # Not a list of pieces: a million objects are some forty million of them.
+        self.out = bytearray(start)
         self.handles: dict[int, int] = {}
         self.next_handle = BASE_HANDLE
         self.tokens = tokens
@@ -69,17 +75,17 @@ class _Emitter:
 
     def content(self, node: Content) -> None:
         if node is None:
-            self.out.append(b"\x70")
+            self.out += b"\x70"
             return
         if isinstance(node, bytes):
-            self.out.append(_block_head(len(node)) + node)
+            self.out += _block_head(len(node)) + node
             return
         key = id(node)
         handle = self.handles.get(key)
         if handle is not None:
-            self.out.append(_REFERENCE.pack(0x71, handle))
+            self.out += _REFERENCE.pack(0x71, handle)
         elif key in self.tokens:
-            self.out.append(self.tokens[key])
+            self.out += self.tokens[key]
         elif isinstance(node, JavaObject):
             self.object(node)
         elif isinstance(node, JavaString):
@@ -89,7 +95,7 @@ class _Emitter:
         elif isinstance(node, ClassDesc):
             self.desc(node)
         else:
-            self.out.append(b"\x7e" if isinstance(node, JavaEnum) else b"\x76")
+            self.out += b"\x7e" if isinstance(node, JavaEnum) else b"\x76"
             self.content(node.desc)
             self.define(node)
             if isinstance(node, JavaEnum):
@@ -99,9 +105,9 @@ class _Emitter:
         self.define(node)
         length = len(node.raw)
         if length <= 0xFFFF:
-            self.out.append(b"\x74" + length.to_bytes(2, "big") + node.raw)
+            self.out += b"\x74" + length.to_bytes(2, "big") + node.raw
         else:
-            self.out.append(b"\x7c" + length.to_bytes(8, "big") + node.raw)
+            self.out += b"\x7c" + length.to_bytes(8, "big") + node.raw
 
     def descend(self) -> None:
         self.depth += 1
@@ -111,7 +117,7 @@ class _Emitter:
 
     def object(self, node: JavaObject) -> None:
         self.descend()
-        self.out.append(b"\x73")
+        self.out += b"\x73"
         self.content(node.desc)
         self.define(node)
         content = self.content
@@ -119,27 +125,27 @@ class _Emitter:
             if step.is_contents:
                 for value in part:
                     content(value)
-                self.out.append(b"\x78")
+                self.out += b"\x78"
             else:
                 raw = part[0]
                 assert isinstance(raw, bytes)  # noqa: S101 (for the type checker)
-                self.out.append(raw)
+                self.out += raw
                 for value in part[1:]:
                     content(value)
         self.depth -= 1
 
     def array(self, node: JavaArray) -> None:
-        self.out.append(b"\x75")
+        self.out += b"\x75"
         self.content(node.desc)
         self.define(node)
         if node.raw is not None:
             count = len(node.raw) // PRIMITIVE_SIZE[node.desc.name[1]]
-            self.out.append(count.to_bytes(4, "big"))
-            self.out.append(node.raw)
+            self.out += count.to_bytes(4, "big")
+            self.out += node.raw
             return
         self.descend()
         items = node.items or []
-        self.out.append(len(items).to_bytes(4, "big"))
+        self.out += len(items).to_bytes(4, "big")
         for item in items:
             self.content(item)
         self.depth -= 1
@@ -147,16 +153,16 @@ class _Emitter:
     def desc(self, node: ClassDesc) -> None:
         self.descend()
         out = self.out
-        out.append(b"\x72" + _utf(node.name))
+        out += b"\x72" + _utf(node.name)
         self.define(node)
-        out.append(_DESC.pack(node.uid, node.flags, len(node.fields)))
+        out += _DESC.pack(node.uid, node.flags, len(node.fields))
         for field in node.fields:
-            out.append(field.code.encode("ascii") + _utf(field.name))
+            out += field.code.encode("ascii") + _utf(field.name)
             if field.type_name is not None:
                 self.content(field.type_name)
         for annotation in node.annotations:
             self.content(annotation)
-        out.append(b"\x78")
+        out += b"\x78"
         self.content(node.superclass)
         self.depth -= 1
 

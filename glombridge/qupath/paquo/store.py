@@ -39,6 +39,8 @@ class PaquoStore(NativeStore):
     :meth:`close`, at the end of a ``with`` block, or with the program.
     """
 
+    compares_all_objects = True
+
     def __init__(self, project_file: Path) -> None:
         super().__init__(project_file)
         self._running: Worker | None = None

@@ -1,0 +1,100 @@
+"""Small versions of the benchmarks: growth and ratios of one run, with room for other work; never seconds.
+
+The benchmarks beside this file record what was measured; only this fails when a ratio gets much worse.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import bench_load
+import bench_merge
+import bench_scale
+import bench_tiles
+
+from glombridge.tiles.leaks import LeakItem, SlideLook, check_leaks
+
+pytestmark = pytest.mark.slow
+
+MOST = 1.35
+"""Exponent of growth that still passes; n log n has about 1.1 at these sizes, the square 2."""
+
+
+def least(measured: Callable[[], float], times: int = 3) -> float:
+    """The best of some runs, which other work disturbs the least."""
+    return min(measured() for _ in range(times))
+
+
+def exponent(sizes: tuple[int, int], taken: tuple[float, float]) -> float:
+    """Slope of log(taken) over log(size)."""
+    return math.log(taken[1] / taken[0]) / math.log(sizes[1] / sizes[0])
+
+
+def test_the_merge_is_linear() -> None:
+    sizes = 2000, 16_000
+    small, large = (least(lambda n=n: bench_merge.measure_merge(n)["cpu_s"]) for n in sizes)
+    assert exponent(sizes, (small, large)) < MOST
+
+
+@pytest.mark.parametrize(
+    ("sizes", "options"),
+    [((300, 1500), lambda n: (n, 3, 5)), ((10_000, 60_000), lambda n: (1, n, n // 10))],
+    ids=["images", "objects"],
+)
+def test_commands_grow_in_proportion(
+    tmp_path: Path, sizes: tuple[int, int], options: Callable[[int], tuple[int, int, int]]
+) -> None:
+    """CPU seconds and memory beyond those of an empty project."""
+    (tmp_path / "empty").mkdir()
+    empty = bench_load.measure(bench_load.make_project(tmp_path / "empty", 1, 1, 1))
+    rows = []
+    for n in sizes:
+        folder = tmp_path / str(n)
+        folder.mkdir()
+        project = bench_load.make_project(folder, *options(n))
+        rows.append({"size": n, "commands": bench_load.measure(project)})
+    growth = bench_load.exponents(rows, empty)
+    assert all(g < MOST for told in growth.values() for g in told.values()), json.dumps(growth)
+
+
+def test_a_push_takes_little_more_memory_than_a_pull(tmp_path: Path) -> None:
+    """It once held the file's objects three times over, and took as much again for each byte written."""
+    told = bench_load.measure(bench_load.make_project(tmp_path, 1, 60_000, 6000))
+    assert told["push"]["peak_mb"] < 2.5 * told["pull"]["peak_mb"], told
+
+
+def test_slides_are_searched_for_leaks_and_not_compared_one_by_one() -> None:
+    rng = np.random.default_rng(0)
+    looks = [bench_scale.drawn_biopsy(rng) for _ in range(3000)]
+    items: list[Any] = [
+        LeakItem(str(k), f"p{k}", "train", SlideLook(str(k), 1.3, look))
+        for k, look in enumerate(looks)
+    ]
+    search = least(lambda: bench_scale.cpu_seconds(lambda: check_leaks(items))[0])
+    every = least(lambda: bench_scale.cpu_seconds(lambda: bench_scale.every_pair(items))[0])
+    assert search < 0.5 * every
+
+
+def test_cutting_takes_no_more_than_the_plain_loop(tmp_path: Path) -> None:
+    slide = tmp_path / "slide.tif"
+    bench_tiles.write_slide(slide, 8000, 6000)
+    cpu = {
+        way: least(lambda way=way: _cpu_per_megapixel(way, slide))
+        for way in (bench_tiles.PLAIN, bench_tiles.ONE)
+    }
+    assert cpu[bench_tiles.ONE] < cpu[bench_tiles.PLAIN], cpu
+
+
+def _cpu_per_megapixel(way: str, slide: Path) -> float:
+    row = bench_tiles.measure(way, sys.executable, slide)
+    return float(row["cpu_seconds"] / row["megapixels"])
