@@ -61,6 +61,31 @@ def require_inside(path: Path, folder: Path) -> None:
         raise ProtectedError(msg)
 
 
+def refuse_ways_out(folder: Path, home: Path, *, depth: int) -> None:
+    """Refuse a folder in which a symbolic link leads out.
+
+    Args:
+        folder: is looked through; nothing needs to be there.
+        home: what a link must stay in.
+        depth: folders within folders that are looked into, 1 = only this one.
+
+    Raises:
+        ProtectedError: names the first link that leads out of ``home``.
+    """
+    try:
+        with os.scandir(folder) as found:
+            entries = list(found)
+    except OSError:
+        return  # not there, no folder, or not ours to read: whoever wants something of it will say so
+    for entry in entries:
+        # On Windows a folder may be a junction, which is no symbolic link (known from Python 3.12 on).
+        is_link = entry.is_symlink() or getattr(entry, "is_junction", bool)()
+        if is_link:
+            require_inside(Path(entry.path), home)
+        elif depth > 1 and entry.is_dir():
+            refuse_ways_out(Path(entry.path), home, depth=depth - 1)
+
+
 def safe_name(name: str) -> str:
     """An image name as part of a file name on every platform.
 

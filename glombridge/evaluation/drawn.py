@@ -9,6 +9,7 @@ import numpy as np
 import shapely
 
 from ..detection.boxes import Floats
+from ..objects import sound_area
 from .matching import Match
 from .slides import JudgedSlide
 
@@ -22,6 +23,9 @@ def outline_ious(slide: JudgedSlide, confidence: float, match: Match) -> Floats:
         slide: with its truth.
         confidence: of the match.
         match: of the slide's boxes stitched at this confidence.
+
+    Raises:
+        InputError: a drawn outline crosses itself too often to be repaired.
     """
     found = slide.seen.stitched(confidence, slide.method).outline
     truth = slide.truth.outline
@@ -30,7 +34,8 @@ def outline_ious(slide: JudgedSlide, confidence: float, match: Match) -> Floats:
     paired = np.flatnonzero(match.truth_of >= 0)
     ours, theirs = found[paired], truth[match.truth_of[paired]]
     both = ~shapely.is_missing(ours) & ~shapely.is_missing(theirs)
-    ours, theirs = ours[both], shapely.make_valid(theirs[both])
+    ours = ours[both]
+    theirs = np.array([sound_area(outline) for outline in theirs[both]], object)
     shared = shapely.area(shapely.intersection(ours, theirs))
     ious: Floats = shared / (shapely.area(ours) + shapely.area(theirs) - shared)
     return ious

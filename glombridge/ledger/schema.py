@@ -238,7 +238,7 @@ def _review(connection: sqlite3.Connection, seq: int, event: Mapping[str, Any]) 
                 seq,
                 image,
                 d["id"],
-                d["to"],
+                State(d["to"]).value,  # a word it does not know is no decision
                 d.get("class"),
                 d.get("at") or event.get("after"),
                 d.get("at") or event["at"],

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import InputError, MachineError, UsageError
-from ..filenames import require_inside
+from ..errors import DamagedFileError, InputError, MachineError, UsageError
+from ..filenames import is_plain_name, refuse_ways_out, require_inside
 from ..qupath.locations import SlideMap
 from ..qupath.saving import atomic_write
 from ..settings import Settings, load_settings, render_settings
@@ -43,6 +43,22 @@ class Workspace:
         folder = self.project_folder / FOLDER_NAME
         require_inside(folder, self.project_folder)
         return folder
+
+    @classmethod
+    def of(cls, project_folder: Path) -> Workspace:
+        """The workspace of a project, in which no link leads out of the project.
+
+        Looked through are the folder, what lies in its folders, and training runs whole. Of what may
+        be many thousand files (annotations, detections, tiles, snapshots) each is looked at by who
+        reads it.
+
+        Raises:
+            ProtectedError: a link leads out.
+        """
+        made = cls(project_folder)
+        refuse_ways_out(made.folder, project_folder, depth=2)
+        refuse_ways_out(made.runs, project_folder, depth=4)
+        return made
 
     @property
     def settings_file(self) -> Path:
@@ -217,8 +233,15 @@ class Workspace:
     def finished_runs(
         self, parent: Path, kind: str, *, containing: str = "manifest.json"
     ) -> list[Path]:
-        """The finished run folders, the oldest first."""
-        return [p for p in self._numbered(parent, kind) if (p / containing).is_file()]
+        """The finished run folders, the oldest first.
+
+        Raises:
+            ProtectedError: the file that says so is a link that leads out of the project.
+        """
+        runs = [p for p in self._numbered(parent, kind) if (p / containing).is_file()]
+        for run in runs:
+            require_inside(run / containing, self.project_folder)
+        return runs
 
     def weights_of(self, name: str | None) -> Path:
         """Weights file by run id or path; the newest finished training run by default.
@@ -241,6 +264,23 @@ class Workspace:
         known = ", ".join(p.name for p in self._numbered(self.runs, "train")) or "none"
         msg = f"no weights {name!r}: neither a run of this project (known: {known}) nor a file."
         raise InputError(msg)
+
+    def snapshot(self, relative: str) -> Path:
+        """A kept copy by its path in the history.
+
+        Raises:
+            DamagedFileError: that is no place in :attr:`snapshots`.
+            ProtectedError: a link leads out of there.
+        """
+        folder, _, name = relative.rpartition("/")
+        if folder != f"{FOLDER_NAME}/{self.snapshots.name}" or not is_plain_name(name):
+            msg = (
+                f"{self.history.path} names the kept copy {relative[:200]!r}, which is no file of "
+                f"{self.snapshots}. Restore the history from a backup."
+            )
+            raise DamagedFileError(msg)
+        require_inside(self.snapshots / name, self.snapshots)
+        return self.snapshots / name
 
     def relative(self, path: Path) -> str:
         """Path as kept in the history: relative to the project folder where it lies inside."""

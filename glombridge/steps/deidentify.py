@@ -16,6 +16,7 @@ from typing import Any
 from uuid import UUID
 
 from ..errors import DamagedFileError, MachineError, ProtectedError
+from ..filenames import is_plain_name, require_inside
 from ..geojson_codec import load_objects, write_geojson
 from ..ledger import Codes, open_codes
 from ..ledger.manifest import write_json
@@ -109,7 +110,9 @@ def hand_out_detections(project: Project, run: Path, out: Path | None = None) ->
 def last_detected(project: Project) -> Path:
     """Folder of the detection run that was finished last; a continued one may have an older number."""
     *_, event = project.workspace.history.events("detect")
-    return project.workspace.detections / str(event["run"])
+    folder = project.workspace.detections / str(event["run"])
+    require_inside(folder, project.workspace.detections)
+    return folder
 
 
 def check_free(out: Path) -> None:
@@ -130,6 +133,11 @@ def _write_detections(run: Path, folder: Path, codes: Codes) -> None:
         count = Counter(image["name"] for image in manifest["images"])
         images = []
         for image in manifest["images"]:
+            for end in (".parquet", ".geojson", ".scanned.geojson"):
+                source = f"{image['file']}{end}"
+                if not is_plain_name(source):
+                    raise ValueError(source)
+                require_inside(run / source, run)
             name, number = codes.image(image["name"]), codes.entry(int(image["id"]))
             file = name if count[image["name"]] == 1 else f"{name}-{number}"
             shutil.copyfile(run / f"{image['file']}.parquet", folder / f"{file}.parquet")

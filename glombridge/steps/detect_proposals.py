@@ -13,7 +13,7 @@ from ..detection.stitch import stitch
 from ..documents import expecting, parse_json
 from ..errors import DamagedFileError, InputError
 from ..evaluation.calibration import Calibration
-from ..filenames import is_plain_name
+from ..filenames import is_plain_name, require_inside
 from ..ledger import Workspace
 from ..sync.proposals import Proposals
 from .project import Project
@@ -29,12 +29,14 @@ def load_proposals(
 
     Raises:
         InputError: the folder is not a finished detection run, or its classes are not the project's.
+        ProtectedError: its manifest is a link that leads out of it.
     """
     folder = folder or newest_detections(project.workspace)
     path = folder / "manifest.json"
     if not path.is_file():
         msg = f"{folder} is not a finished detection run: it has no manifest.json"
         raise InputError(msg)
+    require_inside(path, folder)
     with expecting(path, "the manifest of a detection run", "Run 'glombridge detect' again."):
         manifest = parse_json(path.read_text(encoding="utf-8"))
         if manifest["kind"] != "detect":

@@ -17,6 +17,7 @@ from filelock import FileLock, Timeout
 
 from ..documents import parse_json
 from ..errors import DeviceError, MachineError, ProtectedError, UsageError
+from ..filenames import refuse_ways_out
 from ..ledger import Workspace
 from ..ledger.manifest import write_json
 from ..slides.reader import fingerprint
@@ -128,7 +129,8 @@ class DetectionRun:
             batch: tiles shown at once, where none was fixed before.
 
         Raises:
-            ProtectedError: the folder is there already, or another process is writing it.
+            ProtectedError: the folder is there already, another process is writing it, or a link in
+                what it goes on from leads out.
             MachineError: it cannot be made.
         """
         if out is not None:
@@ -137,6 +139,7 @@ class DetectionRun:
             msg = "without a project a detection run needs a folder to be made"
             raise UsageError(msg)
         for partial in sorted(workspace.detections.glob(f"detect-*{PARTIAL}"), reverse=True):
+            refuse_ways_out(partial, partial, depth=2)
             found = _plan_in(partial)
             if found is not None and found["plan"] == plan:
                 lock = _locked(partial)
@@ -159,6 +162,7 @@ class DetectionRun:
                 msg = f"cannot make {partial}: {error.strerror or error}"
                 raise MachineError(msg) from error
             return cls._new(partial, plan, batch)
+        refuse_ways_out(partial, partial, depth=2)
         lock = _locked(partial)
         if lock is None:
             msg = f"{partial} is being written by another process. Wait for it, or give another --out."

@@ -12,7 +12,7 @@ from shapely.geometry.base import BaseGeometry
 
 from ..documents import expecting, parse_json
 from ..errors import InputError, UsageError
-from ..filenames import safe_name
+from ..filenames import require_inside, safe_name
 from ..frames import Frame
 from ..objects import SlideObject, sound_area
 from ..qupath.store import ImageEntry
@@ -246,6 +246,7 @@ def _is_wanted(entry: ImageEntry, choice: Choice) -> bool:
 def _states(project: Project, entries: Sequence[ImageEntry]) -> dict[int, set[str]]:
     seen: set[int] = set()
     for manifest in sorted(project.workspace.detections.glob("*/manifest.json")):
+        require_inside(manifest, project.workspace.detections)
         with expecting(manifest, "the manifest of a detection run", f"Remove {manifest.parent}."):
             document = parse_json(manifest.read_text(encoding="utf-8"))
             seen.update(int(image["id"]) for image in document["images"])

@@ -121,7 +121,7 @@ def doctor(
         entries = store.images()
     except GlombridgeError as error:
         return DoctorResult(tuple(check_machine()), (_problem("project", error),))
-    workspace = Workspace(store.folder)
+    workspace = Workspace.of(store.folder)
     settings, check = _settings(workspace)
     needs_qupath = settings is not None and settings.project.store == "paquo"
     machine = check_machine(needs_qupath=needs_qupath)

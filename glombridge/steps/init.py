@@ -68,7 +68,7 @@ def init(
         MissingComponentError: "paquo" was asked for and no QuPath is installed.
     """
     store = NativeStore.open(path)
-    workspace = Workspace(store.folder)
+    workspace = Workspace.of(store.folder)
     found, notes = _count_classes(store)
     chosen = settings or _with_classes(Settings(), found)
     if store_kind is not None or settings is None:

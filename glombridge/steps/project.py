@@ -46,7 +46,7 @@ class Project:
             UsageError: a path map that is none.
         """
         store = NativeStore.open(path)
-        workspace = Workspace(store.folder)
+        workspace = Workspace.of(store.folder)
         if not workspace.exists:
             msg = f"{store.folder} is not set up yet. Run 'glombridge init {path}' first."
             raise InputError(msg)

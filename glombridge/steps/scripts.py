@@ -85,7 +85,7 @@ def update_scripts(path: Path, *, dry_run: bool = False, break_lock: bool = Fals
         MachineError: the project folder cannot be written.
         MissingComponentError: this installation of glombridge has no scripts.
     """
-    workspace = Workspace(NativeStore.open(path).folder)
+    workspace = Workspace.of(NativeStore.open(path).folder)
     settings = workspace.settings()
     if dry_run:
         return write_scripts(workspace, settings, dry_run=True)

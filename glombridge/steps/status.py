@@ -102,7 +102,7 @@ def status(path: Path, *, slides: Iterable[str] = ()) -> StatusResult:
         UsageError: a path map that is none.
     """
     store = NativeStore.open(path)
-    workspace = Workspace(store.folder)
+    workspace = Workspace.of(store.folder)
     entries = store.images()
     settings = workspace.settings() if workspace.exists else None
     finder = store.slide_finder(workspace.slide_map(settings, slides))

@@ -217,7 +217,7 @@ def _copy_of(workspace: Workspace, image: WrittenImage) -> Path | None:
     """The kept copy of what the write replaced, checked; ``None`` if there was no file."""
     if image.snapshot is None:
         return None
-    copy = workspace.project_folder / image.snapshot
+    copy = workspace.snapshot(image.snapshot)
     found = stamp_of(copy)
     if not found.exists:
         msg = (
@@ -251,7 +251,7 @@ def _why_not(
             f"glombridge undo {workspace.project_folder} --write {later[-1].id}"
         )
     file = store.data_file(image.image)
-    kept = workspace.project_folder / image.snapshot if image.snapshot else None
+    kept = workspace.snapshot(image.snapshot) if image.snapshot else None
     by_hand = (
         f"The file from before is {kept}: to go back to it by hand, close QuPath, put a copy of "
         f"{file} aside, and copy the old one to its place."

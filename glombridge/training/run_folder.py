@@ -17,6 +17,7 @@ from filelock import FileLock, Timeout
 
 from ..documents import parse_json
 from ..errors import DamagedFileError, InputError, ProtectedError
+from ..filenames import refuse_ways_out
 from ..ledger.manifest import write_json
 from ..ledger.unfinished import LOCK, PLAN, WORK, is_unfinished
 from ..qupath.saving import atomic_write
@@ -48,6 +49,7 @@ class RunFolder:
     @contextmanager
     def begun(self, plan: Mapping[str, Any]) -> Iterator[None]:
         """Hold a new run while it is trained; one that fails before its first epoch leaves nothing."""
+        refuse_ways_out(self.folder, self.folder, depth=4)
         self.work.mkdir(parents=True, exist_ok=True)
         try:
             with self._held():
@@ -64,7 +66,7 @@ class RunFolder:
 
         Raises:
             InputError: it is finished, or was never begun.
-            ProtectedError: another process is at it.
+            ProtectedError: another process is at it, or a link leads out of it.
         """
         if self.is_finished:
             msg = f"{self.folder.name} is finished; there is nothing to resume"
@@ -96,6 +98,7 @@ class RunFolder:
     @contextmanager
     def _held(self) -> Iterator[None]:
         # The operating system's lock: a killed process holds none.
+        refuse_ways_out(self.folder, self.folder, depth=4)
         lock = FileLock(self.work / LOCK)
         try:
             lock.acquire(timeout=0)

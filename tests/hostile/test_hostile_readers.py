@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+import shapely
 from hostile import DEEP, MANY, NAMES, a_record, changed_json, damaged, few, outcome
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,10 +23,12 @@ from glombridge import schemes
 from glombridge.detection.boxes import Boxes
 from glombridge.detection.raw import SlideDetections
 from glombridge.errors import DamagedFileError, InputError
+from glombridge.evaluation.drawn import outline_ious
 from glombridge.geojson_codec import dump_geojson, load_objects
 from glombridge.geojson_codec.lint import Fault, lint_objects
 from glombridge.ledger.history import History
 from glombridge.ledger.ledger import Ledger
+from glombridge.objects import sound_area
 from glombridge.qupath import NativeStore, read_classes
 from glombridge.qupath.decoding import decode_tree
 from glombridge.qupath.hierarchy import DataFile
@@ -49,7 +52,7 @@ EVENTS = [
     {
         "v": 2,
         "at": "2026-01-02T00:00:00Z",
-        "event": "push-begun",
+        "event": "write-begun",
         "write": "write-001",
         "command": "push",
         "image": 1,
@@ -63,7 +66,7 @@ EVENTS = [
             {"id": IDS[0], "class": "Glomerulus: Proposed", "measurements": {"Confidence": 0.5}}
         ],
     },
-    {"v": 2, "at": "2026-01-02T00:00:01Z", "event": "push-done", "write": "write-001", "image": 1},
+    {"v": 2, "at": "2026-01-02T00:00:01Z", "event": "write-done", "write": "write-001", "image": 1},
     {
         "v": 2,
         "at": "2026-01-03T00:00:00Z",
@@ -347,11 +350,32 @@ def test_planes_that_cannot_be(number: Any) -> None:
 
 
 def test_an_outline_that_crosses_itself_everywhere_is_left_to_a_person() -> None:
-    """GEOS would need minutes for these hundred corners."""
+    """GEOS needs seconds for these hundred corners, and no bound is known for more."""
     (fault,) = [
         f for f in lint_objects(polygon([*STAR, STAR[0]])).faults if f.fault is Fault.INVALID
     ]
     assert "crosses itself more than" in fault.text
+
+
+@pytest.mark.parametrize("corners", [100, 10_000])
+def test_a_tangle_is_refused_and_not_repaired_for_hours(corners: int) -> None:
+    """What repairing takes grows faster than the crossings; counting them ends at the thousandth."""
+    tangle = shapely.Polygon(np.random.default_rng(0).uniform(0, 1e4, (corners, 2)))
+    with pytest.raises(InputError, match="crosses itself more than"):
+        sound_area(tangle)
+
+
+def test_figures_of_outlines_repair_no_tangle() -> None:
+    tangle = shapely.Polygon(STAR)
+    stitched = SimpleNamespace(outline=np.array([shapely.box(0, 0, 9, 9)], object))
+    slide: Any = SimpleNamespace(
+        seen=SimpleNamespace(stitched=lambda *_: stitched),
+        truth=SimpleNamespace(outline=np.array([tangle], object)),
+        method="views",
+    )
+    match: Any = SimpleNamespace(truth_of=np.array([0]))
+    with pytest.raises(InputError, match="crosses itself more than"):
+        outline_ious(slide, 0.5, match)
 
 
 def test_a_bow_tie_is_repaired_as_ever() -> None:
@@ -457,6 +481,9 @@ def test_golden_files_are_read(tmp_path: Path) -> None:
         read(tmp_path / file_name)
     (tmp_path / "history.jsonl").write_text("".join(json.dumps(e) + "\n" for e in EVENTS))
     read_history(tmp_path / "history.jsonl")
+    with Ledger.in_memory(History(tmp_path / "history.jsonl")) as ledger:
+        assert [step.state for step in ledger.steps(IDS[0])] == ["proposal", "accepted"]
+        assert ledger.parts() == {"P1": "train"}
     assert NativeStore.open(GOLDEN).read(1).objects
 
 

@@ -58,7 +58,7 @@ def test_image_takes_all_of_a_name_and_push_finds_each(
         ]
         assert len(mine) == len(image["add"]) + len(image["update"])
     assert pushed["counts"]["add"] + pushed["counts"]["update"] > 0
-    assert "review" in run_json(capsys, "status", same)["next"]
+    assert "glombridge queue" in run_json(capsys, "status", same)["next"]
     undone = run_json(capsys, "undo", same)
     assert undone["restored"] == len(pushed["written_images"])
     assert "glombridge push" in run_json(capsys, "status", same)["next"]

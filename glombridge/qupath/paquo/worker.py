@@ -84,7 +84,8 @@ class Worker:
             raise self._gone() from error
         state, value = self._receive()
         if state == FAILED:
-            raise QuPathFailedError(value)
+            # Java's messages may go on over several lines, with links to the web.
+            raise QuPathFailedError(str(value).partition("\n")[0].strip())
         return value
 
     def _receive(self) -> tuple[Any, ...]:
