@@ -65,12 +65,16 @@ def train(
 
 
 def require_as_written(project: Project, dataset: Path) -> None:
-    """Refuse a dataset whose manifest is not the one that ``tile`` put on record.
+    """Refuse a dataset of the project whose manifest is not the one that ``tile`` put on record.
+
+    One that lies elsewhere is on record by its name alone, which another one may have as well.
 
     Raises:
         InputError: it was edited: counts, patients or the sides of the split.
     """
     workspace = project.workspace
+    if workspace.project_folder.resolve() not in dataset.resolve().parents:
+        return
     with workspace.ledger_view() as ledger:
         told = [
             e.get("manifest_sha256")

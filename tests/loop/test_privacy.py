@@ -425,7 +425,9 @@ def test_a_cluster_hands_out_the_same_and_no_more(
     for folder in ("tiles", "found"):
         here = {p.relative_to(out / folder): p for p in (out / folder).rglob("*") if p.is_file()}
         there = handed_out.out / folder
-        assert set(here) == {p.relative_to(there) for p in there.rglob("*") if p.is_file()}
+        # A training in another test has left ultralytics' caches there.
+        files = {p for p in there.rglob("*") if p.is_file() and p.suffix != ".cache"}
+        assert set(here) == {p.relative_to(there) for p in files}
         for name, path in here.items():
             if folder == "found" and path.name == "manifest.json":
                 documents = [json.loads(f.read_text("utf-8")) for f in (path, there / name)]
