@@ -12,6 +12,7 @@ from .errors import ProtectedError
 _NOT_SHOWN = re.compile(
     r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
 )
+_BREAKS = re.compile(r"[\t\n\r\u2028\u2029]")
 MAX_LENGTH = 80
 MAX_ENTRY_BYTES = 255
 """Longer ones no common file system has; asking for one is an error of the system, not an absent file."""
@@ -59,6 +60,11 @@ def require_inside(path: Path, folder: Path) -> None:
             "put the files themselves into the folder."
         )
         raise ProtectedError(msg)
+
+
+def shown_line(text: str) -> str:
+    """A text as a part of one line: like :func:`shown_text`, with line breaks and tabs spelt out, too."""
+    return shown_text(_BREAKS.sub(lambda m: f"\\u{ord(m[0]):04x}", text))
 
 
 def refuse_ways_out(folder: Path, home: Path, *, depth: int) -> None:

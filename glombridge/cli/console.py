@@ -26,7 +26,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from ..filenames import shown_text
+from ..filenames import shown_line, shown_text
 from ..progress import SILENT, Reporter, Task
 
 LOG_EVERY_SECONDS = 15.0
@@ -57,7 +57,7 @@ class RichReporter:
             TextColumn("[dim]{task.fields[note]}", markup=True),
         )
         with Progress(*columns, console=ERR) as progress:
-            task_id = progress.add_task(shown_text(description), total=total, note="")
+            task_id = progress.add_task(shown_line(description), total=total, note="")
             yield _Bar(progress, task_id)
             progress.update(task_id, completed=total or 0, note="")
 
@@ -72,7 +72,7 @@ class _Bar:
         if note is None:
             self._progress.update(self._task_id, advance=steps)
         else:
-            self._progress.update(self._task_id, advance=steps, note=escape(shown_text(note)))
+            self._progress.update(self._task_id, advance=steps, note=escape(shown_line(note)))
 
 
 class _Lines:
@@ -100,7 +100,7 @@ class _Lines:
 
     def _tell(self, text: str) -> None:
         self._told = time.monotonic()
-        ERR.print(shown_text(f"{self._description}: {text}"), markup=False, soft_wrap=True)
+        ERR.print(shown_line(f"{self._description}: {text}"), markup=False, soft_wrap=True)
 
 
 def reporter(*, quiet: bool) -> Reporter:
@@ -118,20 +118,20 @@ def print_json(document: Any) -> None:
 def table(title: str, columns: list[str], rows: list[list[Any]]) -> None:
     """A table on standard output; columns after the first are numbers, set right."""
     made = Table(
-        title=Text(shown_text(title)), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD
+        title=Text(shown_line(title)), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD
     )
     for k, column in enumerate(columns):
         made.add_column(
-            Text(shown_text(column)), justify="left" if k == 0 else "right", overflow="fold"
+            Text(shown_line(column)), justify="left" if k == 0 else "right", overflow="fold"
         )
     for row in rows:
-        made.add_row(*("-" if v is None else Text(shown_text(str(v))) for v in row))
+        made.add_row(*("-" if v is None else Text(shown_line(str(v))) for v in row))
     OUT.print(made)
 
 
 def line(text: str) -> None:
-    """One line on standard output."""
-    OUT.print(shown_text(text), markup=False, soft_wrap=True)
+    """One line on standard output, whatever names are in it."""
+    OUT.print(shown_line(text), markup=False, soft_wrap=True)
 
 
 def key_to_codes(file: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import logging
 import signal
 import sys
@@ -12,11 +13,14 @@ import click
 from .. import __version__
 from ..components import explain_import_error
 from ..errors import ExitCode, GlombridgeError
-from ..filenames import shown_text
+from ..filenames import shown_line, shown_text
 
 
 class _ShownFormatter(logging.Formatter):
     """Log lines as a terminal may get them: they hold names from files, too."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
+        return shown_line(super().formatMessage(record))
 
     def format(self, record: logging.LogRecord) -> str:
         return shown_text(super().format(record))
@@ -54,7 +58,10 @@ def main(arguments: list[str] | None = None) -> int:
         click.echo("interrupted", err=True)
         return ExitCode.INTERRUPTED
     except click.ClickException as error:
-        error.show(sys.stderr)
+        # It repeats what was typed, and a shell's star types names of files.
+        said = io.StringIO()
+        error.show(said)
+        click.echo(shown_text(said.getvalue()), err=True, nl=False)
         return ExitCode.USAGE
     except GlombridgeError as error:
         click.echo(f"glombridge: {shown_text(str(error))}", err=True)
@@ -70,7 +77,7 @@ def main(arguments: list[str] | None = None) -> int:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EPERM):
             where = f" ({error.filename})" if error.filename else ""
-            told = shown_text(f"{error.strerror}{where}")
+            told = shown_line(f"{error.strerror}{where}")
             click.echo(f"glombridge: the machine refused: {told}", err=True)
             return ExitCode.MACHINE
         raise

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import NoReturn
 
 from ..errors import DamagedFileError
+from ..filenames import shown_line
 from ..objects import ObjectKind
 from . import descriptors as d
 from .javastream import (
@@ -35,6 +36,8 @@ OBJECT_KINDS = {
 
 _TAIL_SIZE = {ObjectKind.CELL: 5}
 _FORGOTTEN = JavaObject(ClassDesc("", 0, 0), [])
+
+_MOST_SHOWN = 300  # characters of a reason, which repeats what the file says
 
 
 @dataclass(eq=False, slots=True)
@@ -251,13 +254,13 @@ def _is(node: Content, class_name: str) -> bool:
 
 
 def _damaged(name: str, reason: str) -> NoReturn:
-    msg = f"{name} is damaged: {reason}. Restore it from a backup."
+    msg = f"{name} is damaged: {shown_line(reason[:_MOST_SHOWN])}. Restore it from a backup."
     raise DamagedFileError(msg)
 
 
 def _unknown(name: str, what: str) -> NoReturn:
     msg = (
-        f"{name} has an unknown layout: {what}. Nothing was read or changed. Update glombridge, "
-        "or restore the file from a backup."
+        f"{name} has an unknown layout: {shown_line(what[:_MOST_SHOWN])}. Nothing was read or "
+        "changed. Update glombridge, or restore the file from a backup."
     )
     raise DamagedFileError(msg)

@@ -12,6 +12,7 @@ import queue
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import CancelledError
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from uuid import uuid4
@@ -180,6 +181,9 @@ class Handing(Generic[T, R]):
                 self._suspects.append(job)
                 return None
             return Outcome(job.piece, error=_killer(error))
+        except (OSError, CancelledError) as error:
+            # The connection broke while the answer was on its way; a worker's own errors are in the answer.
+            raise self._cluster.gone() from error
         except ImportError as error:
             msg = (
                 f"a worker of {self._cluster.where} cannot run glombridge: {error}. Install the same "

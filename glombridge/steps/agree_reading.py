@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ..errors import InputError
+from ..filenames import shown_line
 from ..ledger import Ledger, State
 from ..objects import SlideObject
 from ..progress import Reporter
@@ -82,7 +83,9 @@ def read_project(
         raise type(outcomes.last_error)(msg)
     if out_of_range:
         more = len(out_of_range) - MOST_NAMED
-        lines = "\n".join(out_of_range[:MOST_NAMED]) + (f"\n  and {more} more" if more > 0 else "")
+        lines = "\n".join(map(shown_line, out_of_range[:MOST_NAMED])) + (
+            f"\n  and {more} more" if more > 0 else ""
+        )
         msg = f"grades of {project.store.folder} that cannot be:\n{lines}"
         raise InputError(msg)
     return reading

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import GlombridgeError, MachineError, ProtectedError
-from ..filenames import safe_name
+from ..filenames import safe_name, shown_line
 from ..ledger import Ledger, ProjectLock, Workspace
 from ..ledger.pushed import record_of
 from ..ledger.schema import REVIEW, WRITE_BEGUN, WRITE_DONE
@@ -375,6 +375,6 @@ def _notes(
     if shown is not Shown.NOTHING and len(project.settings.class_names) > 1:
         notes.append(
             "the settings know several classes; the copy shows of each object which of them "
-            f"({', '.join(project.settings.class_names)}) it was"
+            f"({', '.join(map(shown_line, project.settings.class_names))}) it was"
         )
     return tuple(notes)

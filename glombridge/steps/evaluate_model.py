@@ -12,6 +12,7 @@ from ..evaluation.metrics import OperatingPoint, choose_operating_point
 from ..evaluation.results import PartResults
 from ..evaluation.slides import JudgedSlide
 from ..evaluation.sweep import Sweep
+from ..filenames import shown_line
 from ..progress import SILENT, Reporter
 from ..scale import Cluster
 from ..sync.pull import read_annotations
@@ -102,7 +103,9 @@ def held_out_images(project: Project, *, reporter: Reporter = SILENT) -> list[He
     if not any(x.image.roles.truth for x in held_out if x.part == "val"):
         patients = sorted(p for p, part in parts.items() if part == "val")
         who = (
-            f"patients {', '.join(patients)}" if patients else "there is no validation patient yet"
+            f"patients {', '.join(map(shown_line, patients))}"
+            if patients
+            else "there is no validation patient yet"
         )
         msg = (
             f"the validation slides hold no objects ({who}), so no threshold can be chosen. Annotate "

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..errors import InputError, ProtectedError
+from ..filenames import shown_line
 from ..progress import SILENT, Reporter
 from ..qupath.saving import atomic_write
 from ..qupath.store import ImageEntry
@@ -167,7 +168,10 @@ def _named(
     other = {e.id: Counting.DISTINCT for e in images_named(project.store, distinct)}
     both = sorted(e.name for e in project.store.images() if e.id in one and e.id in other)
     if both:
-        msg = f"{', '.join(both)}: an image is the one that counts or one of distinct tissue, not both"
+        msg = (
+            f"{', '.join(map(shown_line, both))}: an image is the one that counts or one of distinct "
+            "tissue, not both"
+        )
         raise InputError(msg)
     return one | other
 
@@ -224,7 +228,9 @@ def _read(
         shown = out_of_range[:MOST_NAMED]
         more = len(out_of_range) - len(shown)
         rest = [f"and {more} more"] if more else []
-        msg = "grades that cannot be:\n" + "\n".join(f"  {line}" for line in shown + rest)
+        msg = "grades that cannot be:\n" + "\n".join(
+            f"  {shown_line(line)}" for line in shown + rest
+        )
         raise InputError(msg)
     return tuple(slides.done), tuple(contradictions)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import InputError, UsageError
+from ..filenames import shown_line
 from ..ledger import Ledger, State, Workspace
 from ..progress import SILENT, Reporter
 from ..qupath.store import HierarchyEdit, ImageEntry, ProjectStore
@@ -126,9 +127,8 @@ def _images(ledger: Ledger, run: str | None, layer: str | None, what: str) -> li
     rows = [r for r in ledger.layers() if _is_of(r[0], r[1], run, layer)]
     if not rows:
         known = sorted({f"run {r[1]} of layer {r[0]!r}" for r in ledger.layers()})
-        msg = (
-            f"nothing in the project comes from {what}. There is: {', '.join(known) or 'nothing'}."
-        )
+        there = ", ".join(map(shown_line, known)) or "nothing"
+        msg = f"nothing in the project comes from {what}. There is: {there}."
         raise InputError(msg)
     # Also what is on record as gone: a QuPath may have saved it back.
     return sorted({r[2] for r in rows})

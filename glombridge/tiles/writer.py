@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ..errors import InputError
+from ..filenames import shown_line
 from .crew import Hands, Threads
 from .cutting import SlideTask, file_prefixes
 from .drafts import claim_draft, is_dataset, readable_records
@@ -255,7 +256,7 @@ def _tasks(
 
 def _check_anything_left(left: Sequence[object], failures: Sequence[tuple[str, str]]) -> None:
     if not left:
-        reasons = "\n".join(f"- {image}: {reason}" for image, reason in failures)
+        reasons = "\n".join(f"- {shown_line(image)}: {reason}" for image, reason in failures)
         msg = f"not one slide could be read:\n{reasons}"
         raise InputError(msg)
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from ..documents import expecting, parse_json
 from ..errors import DamagedFileError, InputError, MachineError, UsageError
-from ..filenames import is_plain_name, require_inside
+from ..filenames import is_plain_name, require_inside, shown_line
 from ..ledger.manifest import sha256_of
 from ..tiles.grid import TileSpec
 from ..tiles.labels import ClassMap, Task
@@ -189,8 +189,8 @@ def _check_trainable(folder: Path, manifest: Mapping[str, Any], *, validate: boo
     empty = [name for name in names if not manifest["labels"]["train"].get(name)]
     if empty:
         msg = (
-            f"dataset {folder} has no training example of class {', '.join(empty)}. Annotate some, "
-            "or take the class out of [classes] in the settings."
+            f"dataset {folder} has no training example of class {', '.join(map(shown_line, empty))}. "
+            "Annotate some, or take the class out of [classes] in the settings."
         )
         raise InputError(msg)
     if validate and not sum(manifest["labels"]["val"].get(name, 0) for name in names):

@@ -10,6 +10,7 @@ from typing import Any
 
 from ..documents import expecting, parse_json
 from ..errors import InputError, MissingComponentError
+from ..filenames import shown_line
 from ..tiles.labels import Task
 from .options import TrainOptions
 from .trust import config_folder, require_trust, trust
@@ -211,7 +212,7 @@ def _check_run(weights: Path, class_names: list[str], task: Task) -> None:
         raise InputError(msg)
     if theirs != class_names:
         msg = (
-            f"run {weights.parent.parent.name} detects {', '.join(theirs)}; the dataset has "
-            f"{', '.join(class_names)}. To take over its features only, give --model {weights}."
+            f"run {weights.parent.parent.name} detects {', '.join(map(shown_line, theirs))}; the dataset has "
+            f"{', '.join(map(shown_line, class_names))}. To take over its features only, give --model {weights}."
         )
         raise InputError(msg)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DamagedFileError, InputError
-from ..filenames import require_inside
+from ..filenames import require_inside, shown_line
 from ..tiles.labels import Task
 
 AGAIN = "Run 'glombridge tile' again."
@@ -191,7 +191,7 @@ def _class_indices(path: Path, text: str, task: Task, names: Sequence[str]) -> I
         if not re.fullmatch("[0-9]{1,9}", index) or int(index) >= len(names):
             msg = (
                 f"{path}, line {number}: there is no class {index[:80]}; the dataset has "
-                f"{len(names)} ({', '.join(names)}), counted from 0. {AGAIN}"
+                f"{len(names)} ({', '.join(map(shown_line, names))}), counted from 0. {AGAIN}"
             )
             raise InputError(msg)
         yield int(index)

@@ -109,3 +109,53 @@ def test_commands_show_images_of_any_name(tmp_path, data, capfd, name, command):
     if "--json" in command:
         assert json.loads(shown.out)["images"][0]["name"] == name
     assert {p.name for p in tmp_path.iterdir()} == {"project"}
+
+
+LINES = {
+    "line feed": ("two\nlines", r"two\u000alines"),
+    "tab": ("a\tb", r"a\u0009b"),
+    "line separator": ("a\u2028b\u2029c", r"a\u2028b\u2029c"),
+    "next line": ("a\x85b", r"a\u0085b"),
+    "vertical tab": ("a\x0bb\x0cc", r"a\u000bb\u000cc"),
+    "posing as us": ("x\nglombridge: all done", r"x\u000aglombridge: all done"),
+}
+LINE_CASES = [pytest.param(*case, id=name) for name, case in LINES.items()]
+
+
+@pytest.mark.parametrize(("name", "expected"), LINE_CASES)
+def test_a_name_is_never_two_lines(screen, name, expected):
+    console.line(f"image {name}")
+    console.table(name, [name], [[name]])
+    with console.RichReporter().task(f"cut {name}", 2) as task:
+        task.advance(note=name)
+        console.ERR.print("")
+    text = screen.getvalue()
+    whole = text.replace("\n", "").replace(" ", "")
+    assert whole.count(expected.replace(" ", "")) >= 5
+    assert name not in text
+    assert "\nglombridge:" not in text
+
+
+@pytest.mark.parametrize(("name", "expected"), LINE_CASES)
+def test_a_name_in_the_log_is_never_two_lines(name, expected):
+    code = (
+        "import logging, click, glombridge.cli.registry as r\n"
+        "r.cli.add_command(click.Command('say', callback=lambda: logging.getLogger('x').warning("
+        f"'image %s', {name!a})))\n"
+        "raise SystemExit(r.cli(['say']))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+    assert done.stderr.decode("utf-8").split("\n") == [f"WARNING x: image {expected}", ""]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["\x1b[2Jno-command"], ["status", "--\x1b[31mno-option"], ["lint", "p", "--size", "\u202ex"]],
+    ids=["command", "option", "value"],
+)
+def test_what_was_typed_is_repeated_without_commands(capsys, arguments):
+    """A shell's star types the names of files."""
+    assert main(arguments) == 2
+    said = capsys.readouterr().err
+    assert said
+    assert shown_text(said) == said

@@ -79,11 +79,11 @@ def test_a_damaged_image_is_never_an_empty_one(
             outcomes["refused" if expected else "refused by QuPath"] += 1
             continue
         outcomes["read"] += 1
-        # What is read is what the native store reads. Where that refuses, QuPath may know better.
-        if found is not None:
-            assert [o.id for o in seen.objects] == [o.id for o in found.objects], where
-        else:
-            assert seen.objects, where
+        # Each object is read, or named as one that cannot be; QuPath may understand one more.
+        here, there = ({o.id for o in one.objects} if one else set() for one in (found, seen))
+        assert here <= there or seen.problems, where
+        assert there <= here or found is None or found.problems, where
+        assert there or not here, where
     assert outcomes["refused"] > count / 3, outcomes
     assert outcomes["read"] > count / 50, outcomes
     assert paquo._running is worker, "QuPath was lost on the way"

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import NamedTuple, NoReturn
 
 from ...errors import DamagedFileError
+from ...filenames import shown_line
 from .nodes import (
     PRIMITIVE_SIZE,
     SC_ENUM,
@@ -31,6 +32,7 @@ MAX_DEPTH = 500
 """Objects nested in each other. Real files stay below 100; the bound keeps a crafted file from
 overflowing the C stack of Python 3.10, where each Python call takes some of it."""
 
+_MOST_SHOWN = 300  # characters of a reason, which repeats what the file says
 _INT = struct.Struct(">i")
 _LONG = struct.Struct(">q")
 _UID_FLAGS_COUNT = struct.Struct(">Bh")
@@ -113,7 +115,8 @@ class _Parser:
 
     def fail(self, reason: str, cause: BaseException | None = None) -> NoReturn:
         msg = (
-            f"{self.name} is damaged or incomplete near byte {self.pos} of {self.size}: {reason}. "
+            f"{self.name} is damaged or incomplete near byte {self.pos} of {self.size}: "
+            f"{shown_line(reason[:_MOST_SHOWN])}. "
             "If QuPath is saving it right now, try again; otherwise restore it from a backup."
         )
         raise DamagedFileError(msg) from cause

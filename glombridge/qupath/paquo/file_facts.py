@@ -10,7 +10,7 @@ from ...objects import Outline, OutlineKind, SlideObject
 from ..decoding import OBJECT_ID, decode_tree, stored_id
 from ..hierarchy import HierarchyNode
 from ..javastream import JavaArray, JavaObject, JavaString
-from ..outline_decoding import OutlineBatch
+from ..outline_decoding import OpaqueError, OutlineBatch
 
 
 def ids_in_file(
@@ -65,6 +65,9 @@ def _decoded(node: HierarchyNode, place: int, otherwise: Outline) -> Outline:
     if not isinstance(roi, JavaObject):
         return otherwise
     batch = OutlineBatch()
-    batch.add(roi)
+    try:
+        batch.add(roi)
+    except OpaqueError:
+        return otherwise  # QuPath understood it
     (found,) = batch.build()
     return found if isinstance(found, Outline) else otherwise
