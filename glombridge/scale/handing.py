@@ -12,7 +12,6 @@ import queue
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import CancelledError
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from uuid import uuid4
@@ -169,7 +168,7 @@ class Handing(Generic[T, R]):
 
     def _taken_in(self, job: _Job[T], waiting: Waiting[T]) -> Outcome[T, R] | None:
         """What came of a piece; ``None`` if it is tried again."""
-        from distributed import KilledWorker
+        from distributed import CancelledError, KilledWorker
 
         future, job.future = job.future, None
         try:
