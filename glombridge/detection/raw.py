@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 from dataclasses import dataclass, field
@@ -109,14 +110,21 @@ class SlideDetections:
             "unreadable": _packed(self.unreadable),
             "region": None if self.region is None else self.region.wkt,
         }
-        buffer = io.BytesIO()
-        pl.DataFrame(columns).write_parquet(
-            buffer,
-            compression="zstd",
-            statistics=False,
-            metadata={_KEY: json.dumps(about, separators=(",", ":"))},
-        )
-        atomic_write(path, buffer.getvalue())
+        table = pl.DataFrame(columns)
+
+        def written() -> bytes:
+            buffer = io.BytesIO()
+            table.write_parquet(
+                buffer,
+                compression="zstd",
+                statistics=False,
+                metadata={_KEY: json.dumps(about, separators=(",", ":"))},
+            )
+            return buffer.getvalue()
+
+        # What is said about a table stands behind its columns, and changes none of their bytes.
+        about["columns_sha256"] = _columns_sha256(written())
+        atomic_write(path, written())
 
     @classmethod
     def load(cls, path: Path) -> SlideDetections:
@@ -128,9 +136,15 @@ class SlideDetections:
         import polars as pl
 
         try:
-            about = parse_json(pl.read_parquet_metadata(path)[_KEY])
+            data = path.read_bytes()
+            about = parse_json(pl.read_parquet_metadata(io.BytesIO(data))[_KEY])
             if about["format"] != _FORMAT:
                 msg = f"format {about['format']} is not known"
+                raise ValueError(msg)
+            # Files of earlier versions have none. A damaged column can make polars ask for more
+            # memory than there is, and that ends the process (polars 2.1), so it must not see one.
+            if about.get("columns_sha256", _columns_sha256(data)) != _columns_sha256(data):
+                msg = "its bytes have changed"
                 raise ValueError(msg)
             rows = pl.scan_parquet(path).select(pl.len()).collect().item()
             if rows > _MOST_BOXES:
@@ -168,6 +182,12 @@ class SlideDetections:
         ) as error:
             msg = f"{path} does not hold the boxes of a slide: {error}. Run 'glombridge detect' again."
             raise DamagedFileError(msg) from error
+
+
+def _columns_sha256(data: bytes) -> str:
+    """Hash of a Parquet file up to its footer, which ends with its own length and four letters."""
+    footer = int.from_bytes(data[-8:-4], "little") + 8
+    return hashlib.sha256(data[: max(0, len(data) - footer)]).hexdigest()
 
 
 def _packed(tiles: Floats) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from ...errors import MachineError, MissingComponentError
+from ...filenames import shown_line
 from .serving import FAILED, MISSING, serve
 from .transfer import ReadRequest, RewriteRequest
 
@@ -85,7 +86,7 @@ class Worker:
         state, value = self._receive()
         if state == FAILED:
             # Java's messages may go on over several lines, with links to the web.
-            raise QuPathFailedError(str(value).partition("\n")[0].strip())
+            raise QuPathFailedError(shown_line(str(value).partition("\n")[0].strip()))
         return value
 
     def _receive(self) -> tuple[Any, ...]:
