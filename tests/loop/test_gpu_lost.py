@@ -196,7 +196,7 @@ def losing_in(folder: Path, after: int, most: int) -> dict[str, str]:
     }
 
 
-@pytest.mark.parametrize("n_lost", [1, 2])
+@pytest.mark.parametrize("n_lost", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_detecting_in_several_processes(
     project: Path,
     tmp_path: Path,
@@ -222,7 +222,7 @@ def test_detecting_in_several_processes(
     assert contents(tmp_path / "two") == contents(tmp_path / "one")
 
 
-@pytest.mark.parametrize("n_lost", [1, 2])
+@pytest.mark.parametrize("n_lost", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_detecting_on_a_cluster(
     project: Path,
     tmp_path: Path,
