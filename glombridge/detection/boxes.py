@@ -142,8 +142,19 @@ class Boxes:
         tied = order[is_tied]
         x0, y0, x1, y1 = self.xyxy[tied].T
         columns = (self.class_index[tied], self.tile[tied], y1, x1, y0, x0, -self.score[tied])
-        order[is_tied] = tied[np.lexsort(columns)]
+        # Of two boxes alike in everything the outline of the first is taken.
+        ranks = () if self.outline is None else (_ranks(self.outline[tied]),)
+        order[is_tied] = tied[np.lexsort((*ranks, *columns))]
         return self.take(order)
+
+
+def _ranks(outlines: Outlines) -> Ints:
+    """(N,) an order of outlines by what they are, those that are none last."""
+    import shapely
+
+    texts = [b"" if o is None else shapely.to_wkb(o) for o in outlines]
+    place = {text: n for n, text in enumerate(sorted(set(texts), reverse=True))}
+    return np.array([place[text] for text in texts], np.int64)
 
 
 def areas(xyxy: Floats) -> Floats:
