@@ -507,7 +507,10 @@ def test_half_a_surrogate_pair_does_not_spoil_the_history(tmp_path: Path) -> Non
 def test_boxes_that_are_nowhere_are_named_with_their_file(tmp_path: Path) -> None:
     detection_run(tmp_path)
     file = tmp_path / "0001_a.parquet"
-    about = {k: v for k, v in pl.read_parquet_metadata(file).items() if k != "ARROW:schema"}
+    ((key, text),) = [i for i in pl.read_parquet_metadata(file).items() if i[0] != "ARROW:schema"]
+    said = json.loads(text)
+    del said["columns_sha256"]  # as of a version that kept none
+    about = {key: json.dumps(said)}
     table = pl.read_parquet(file).with_columns(pl.lit(float("inf"), pl.Float32).alias("left"))
     table.write_parquet(file, metadata=about)
     with pytest.raises(DamagedFileError, match=r"0001_a\.parquet.*not finite"):
