@@ -117,10 +117,7 @@ def doctor(
     from . import console
 
     result = run(project, slides=slides, reporter=reporter)
-    if as_json:
-        console.print_json(result.as_dict())
-    else:
-        show_health(result)
+    console.answer(result, show_health, as_json=as_json)
     result.raise_if_ill()
 
 
@@ -144,10 +141,7 @@ def lint(
     from . import console
 
     result = run(files, fix=fix, slide=slide, size_px=size)
-    if as_json:
-        console.print_json(result.as_dict())
-    else:
-        show_lint(result)
+    console.answer(result, show_lint, as_json=as_json)
     if result.problems:
         out = "They need a person to decide." if fix else "'--fix' writes a repaired copy."
         msg = f"{result.problems} problems in {len(files)} files. {out}"

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from rich import box
 from rich.console import Console
@@ -35,6 +35,17 @@ MOST_LINES = 20
 
 OUT = Console(highlight=False, emoji=False)
 ERR = Console(stderr=True, highlight=False, emoji=False)
+
+
+class Result(Protocol):
+    """What a command has to say."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """For ``--json``."""
+        ...
+
+
+R = TypeVar("R", bound=Result)
 
 
 class RichReporter:
@@ -113,6 +124,14 @@ def print_json(document: Any) -> None:
     # What is spelt out stands inside strings, where JSON reads it as the same character.
     sys.stdout.write(shown_text(json.dumps(document, indent=2, ensure_ascii=False)) + "\n")
     sys.stdout.flush()
+
+
+def answer(result: R, show: Callable[[R], None], *, as_json: bool) -> None:
+    """A command's result, as one JSON document or as people read it."""
+    if as_json:
+        print_json(result.as_dict())
+    else:
+        show(result)
 
 
 def table(title: str, columns: list[str], rows: list[list[Any]]) -> None:

@@ -67,10 +67,7 @@ def evaluate(
     opened = Project.open(project, slides=slides)
     if rounds:
         grown = evaluate_rounds(opened, device=device, cluster=cluster, reporter=reporter)
-        if as_json:
-            console.print_json(grown.as_dict())
-        else:
-            show_rounds(grown)
+        console.answer(grown, show_rounds, as_json=as_json)
         return
     result = run(
         opened,

@@ -40,10 +40,7 @@ def layers(
     opened = Project.open(project)
     if compare:
         comparison = compare_layers(opened, *compare)
-        if as_json:
-            console.print_json(comparison.as_dict())
-        else:
-            show_comparison(comparison)
+        console.answer(comparison, show_comparison, as_json=as_json)
         return
     rows = run(opened)
     if as_json:
@@ -86,10 +83,7 @@ def history(
             show_times(spent)
         return
     result = run(Project.open(project), object_id, newest=newest)
-    if as_json:
-        console.print_json(result.as_dict())
-    else:
-        show_history(result)
+    console.answer(result, show_history, as_json=as_json)
 
 
 @cli.command()

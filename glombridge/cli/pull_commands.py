@@ -47,10 +47,7 @@ def pull(
         break_lock=break_lock,
         reporter=reporter,
     )
-    if as_json:
-        console.print_json(result.as_dict())
-    else:
-        show_pull(result)
+    console.answer(result, show_pull, as_json=as_json)
 
 
 @cli.command()

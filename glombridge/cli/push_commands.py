@@ -78,10 +78,7 @@ def push(
             guards=guards,
             reporter=reporter,
         )
-        if as_json:
-            console.print_json(shown.as_dict())
-        else:
-            show_errors(shown)
+        console.answer(shown, show_errors, as_json=as_json)
         return
     result = run(
         opened,
@@ -94,10 +91,7 @@ def push(
         guards=guards,
         reporter=reporter,
     )
-    if as_json:
-        console.print_json(result.as_dict())
-    else:
-        show_push(result)
+    console.answer(result, show_push, as_json=as_json)
     result.raise_if_skipped()
 
 
@@ -127,10 +121,7 @@ def withdraw(
         guards=guards,
         reporter=reporter,
     )
-    if as_json:
-        console.print_json(result.as_dict())
-    else:
-        show_withdrawal(result)
+    console.answer(result, show_withdrawal, as_json=as_json)
 
 
 def show_push(result: PushResult) -> None:

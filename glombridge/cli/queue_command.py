@@ -57,10 +57,7 @@ def queue(
         guards=guards,
         reporter=reporter,
     )
-    if as_json:
-        console.print_json(result.as_dict())
-    else:
-        show_queue(result)
+    console.answer(result, show_queue, as_json=as_json)
 
 
 def show_queue(result: QueueResult) -> None:

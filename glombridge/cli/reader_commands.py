@@ -68,10 +68,7 @@ def copy(
         metadata_keys=metadata_keys,
         reporter=reporter,
     )
-    if as_json:
-        console.print_json(result.as_dict())
-    else:
-        show_copy(result)
+    console.answer(result, show_copy, as_json=as_json)
 
 
 @cli.command()

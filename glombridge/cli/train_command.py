@@ -104,10 +104,7 @@ def train(
             "give a PROJECT, or --data DATASET together with --out RUN, or --resume with --out RUN"
         )
         raise UsageError(msg)
-    if as_json:
-        console.print_json(result.as_dict())
-    else:
-        show_training(result)
+    console.answer(result, show_training, as_json=as_json)
 
 
 def _in_project(
