@@ -70,13 +70,7 @@ class Draft:
         Raises:
             MachineError: a file can be neither linked nor copied.
         """
-        pairs = [
-            pair
-            for tile in record.tiles
-            for pair in zip(
-                tile.files(source, record.part), tile.files(self.folder, record.part), strict=True
-            )
-        ]
+        pairs = _pairs(record, source, self.folder)
         preview = _PREVIEWS, f"{record.prefix}.png"
         if source.joinpath(*preview).is_file():
             self._make(self.folder / _PREVIEWS)
@@ -216,8 +210,24 @@ def _is_same(draft: Path, other: Path) -> bool:
     return (
         has_all_previews
         and not has_more
-        and all(r.is_complete(other) for r in readable_records(draft))
+        and all(
+            _is_shared(r, draft, other) or r.is_complete(other) for r in readable_records(draft)
+        )
     )
+
+
+def _pairs(record: SlideRecord, one: Path, other: Path) -> list[tuple[Path, Path]]:
+    """Each file of a slide in two datasets."""
+    files = [(t.files(one, record.part), t.files(other, record.part)) for t in record.tiles]
+    return [pair for here, there in files for pair in zip(here, there, strict=True)]
+
+
+def _is_shared(record: SlideRecord, draft: Path, other: Path) -> bool:
+    """Whether two datasets share each file of a slide: what was read for one is not read again."""
+    try:
+        return all(here.samefile(there) for here, there in _pairs(record, draft, other))
+    except OSError:
+        return False
 
 
 def _names(folder: Path) -> set[str]:
