@@ -271,7 +271,7 @@ def _dataset_of(project: Project, learnt_from: Mapping[str, Any]) -> tuple[Datas
             found = check_dataset(folder)
         except GlombridgeError as error:
             # The figures of the slides do not need it. The reason holds a path, which is not for a report.
-            log.warning("no figures on tiles: %s", error)
+            log.warning("%s", error)
             return None, f"dataset {folder.name} is not what was written"
         if found.files_sha256 != learnt_from.get("files_sha256"):
             return (

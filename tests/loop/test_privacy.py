@@ -64,6 +64,18 @@ def as_in_a_hospital(project: Path) -> Places:
     return places
 
 
+def spoiled_slide(project: Path) -> Path:
+    """A slide of the split whose pixels are gone; its header is not."""
+    opened = Project.open(project)
+    used = [e for e in opened.store.images() if opened.patient(e) in opened.parts()]
+    victim = project.parent / "slides" / used[0].name
+    size = victim.stat().st_size
+    with victim.open("r+b") as file:
+        file.seek(1 << 16)
+        file.write(bytes(size - (2 << 16)))
+    return victim
+
+
 # --- labels ---------------------------------------------------------------------------------------
 
 
@@ -369,13 +381,7 @@ def test_a_slide_that_fails_is_named_to_its_owner_only(
 ) -> None:
     project = copy_of(walked, tmp_path / "copy")
     as_in_a_hospital(project)
-    opened = Project.open(project)
-    used = [e for e in opened.store.images() if opened.patient(e) in opened.parts()]
-    victim = project.parent / "slides" / used[0].name
-    size = victim.stat().st_size
-    with victim.open("r+b") as file:  # the pixels are gone, the header is not
-        file.seek(1 << 16)
-        file.write(bytes(size - (2 << 16)))
+    victim = spoiled_slide(project)
     out = tmp_path / "out"
     detect = ["detect", str(project), "--include-test", "--deidentify", "--out", str(out / "found")]
     assert main(detect) == 6
@@ -443,13 +449,7 @@ def test_a_slide_that_fails_on_a_cluster_is_named_to_its_owner_only(
 ) -> None:
     project = copy_of(walked, tmp_path / "copy")
     as_in_a_hospital(project)
-    opened = Project.open(project)
-    used = [e for e in opened.store.images() if opened.patient(e) in opened.parts()]
-    victim = project.parent / "slides" / used[0].name
-    size = victim.stat().st_size
-    with victim.open("r+b") as file:  # the pixels are gone, the header is not
-        file.seek(1 << 16)
-        file.write(bytes(size - (2 << 16)))
+    victim = spoiled_slide(project)
     out, on = tmp_path / "out", ("--deidentify", "--cluster", "local:2", "-q", "--out")
     assert main(["detect", str(project), "--include-test", *on, str(out / "found")]) == 6
     assert victim.name in capsys.readouterr().err
