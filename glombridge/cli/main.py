@@ -107,4 +107,8 @@ def run() -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if is_terminated and code == ExitCode.INTERRUPTED:
         code = ExitCode.TERMINATED
+    # CPython remembers that an interrupt came out of code given as a string (dataclasses and named
+    # tuples make themselves so), though it was caught since, and `python -m` then ends by SIGINT
+    # whatever its exit code. The next such code lets it forget.
+    exec("")  # noqa: S102 - it holds nothing
     sys.exit(int(code))

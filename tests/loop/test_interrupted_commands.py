@@ -173,6 +173,28 @@ def test_in_the_middle_of_the_long_ones(
     assert main(["status", str(project)]) == 0
 
 
+@pytest.mark.parametrize("number", list(CODES))
+def test_while_a_class_is_made_from_a_string(tmp_path: Path, number: signal.Signals) -> None:
+    """As dataclasses and named tuples are while a library is loaded; CPython remembers that."""
+    (tmp_path / "ending.py").write_text(
+        "import os\n"
+        "from glombridge.__main__ import run\n"
+        "from glombridge.cli.registry import cli\n"
+        "@cli.command()\n"
+        "def ending():\n"
+        f"    exec('os.kill(os.getpid(), {int(number)})\\nfor _ in range(10**6): pass')\n"
+        "run()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "ending", "ending"],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join((str(ROOT), str(tmp_path)))},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr.strip()) == (CODES[number], "interrupted")
+
+
 def test_while_it_loads(tmp_path: Path) -> None:
     """Before there is a command line that could say anything."""
     script = (
