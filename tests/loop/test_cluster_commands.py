@@ -9,11 +9,13 @@ import pickle
 import pickletools
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -475,16 +477,51 @@ def test_workers_are_sent_plain_values_and_no_ledger(
 # What docs/scaling.md says.
 
 
+@contextmanager
+def two_hosts() -> Iterator[list[list[str]]]:
+    """What to type before a command so that it runs on one of two hosts with a cable between them.
+
+    Each is a network namespace with a name of its own: nothing but the cable and the disk is shared.
+    Where this machine lets nobody make them, both are this host.
+    """
+    spaces = [f"glombridge-{os.getpid()}-{side}" for side in "ab"]
+    made: list[str] = []
+    try:
+        if shutil.which("ip") and shutil.which("unshare"):
+            for name in spaces:
+                add = ["ip", "netns", "add", name]
+                if not subprocess.run(add, capture_output=True).returncode:
+                    made.append(name)
+        if made != spaces:
+            yield [[], []]
+            return
+        cable = ["ip", "link", "add", "cable", "netns", spaces[0], "type", "veth"]
+        subprocess.run([*cable, "peer", "name", "cable", "netns", spaces[1]], check=True)
+        for name, own, other in zip(spaces, (1, 2), (2, 1), strict=True):
+            for words in (
+                ["addr", "add", f"10.213.0.{own}/24", "dev", "cable"],
+                ["link", "set", "cable", "up"],
+                ["link", "set", "lo", "up"],
+                ["route", "add", "default", "via", f"10.213.0.{other}"],
+            ):
+                subprocess.run(["ip", "-n", name, *words], check=True)
+        named = ["unshare", "--uts", "sh", "-c", 'hostname "$0" && exec "$@"']
+        yield [["ip", "netns", "exec", n, *named, f"{n[-1]}-host"] for n in spaces]
+    finally:
+        for name in made:
+            subprocess.run(["ip", "netns", "delete", name], check=True)
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="the lines are for a POSIX shell")
 def test_the_lines_for_two_machines_work_as_they_stand(project: Path, tmp_path: Path) -> None:
     text = (ROOT / "docs" / "scaling.md").read_text("utf-8")
     section = text.partition("## By hand")[2].partition("A machine with a GPU")[0]
     lines = [
-        line.replace("/shared", str(tmp_path)).replace("PROJECT", str(project))
+        line.replace("/shared", str(tmp_path)).replace("PROJECT", str(project)).split()
         for block in section.split("```sh\n")[1:]
         for line in block.partition("```")[0].splitlines()
     ]
-    assert [line.split()[:2] for line in lines] == [
+    assert [line[:2] for line in lines] == [
         *(["dask", "scheduler"], ["dask", "worker"], ["dask", "worker"]),
         *(["glombridge", command] for command in ("tile", "detect", "evaluate")),
     ]
@@ -495,19 +532,24 @@ def test_the_lines_for_two_machines_work_as_they_stand(project: Path, tmp_path: 
         "PYTHONPATH": str(ROOT),
     }
     running: list[subprocess.Popen[bytes]] = []
-    try:
-        for line in lines[:3]:
-            log = (tmp_path / f"{len(running)}.log").open("wb")
-            running.append(
-                subprocess.Popen(line.split(), env=env, cwd=tmp_path, stdout=log, stderr=log)
-            )
-            wait_until((tmp_path / "scheduler.json").is_file)
-        for line in lines[3:]:
-            done = subprocess.run(line.split(), env=env, cwd=tmp_path, capture_output=True)
-            assert done.returncode == 0, done.stderr.decode()
-    finally:
-        for process in running:
-            process.terminate()
-        for process in running:
-            process.wait()
+    with two_hosts() as (first, second):
+        try:
+            for host, line in zip((first, first, second), lines, strict=False):
+                log = (tmp_path / f"{len(running)}.log").open("wb")
+                running.append(
+                    subprocess.Popen([*host, *line], env=env, cwd=tmp_path, stdout=log, stderr=log)
+                )
+                wait_until((tmp_path / "scheduler.json").is_file)
+            told = ["--json", "--include-test", "--out", str(tmp_path / "told")]
+            for line in [*lines[3:], [*lines[4], *told]]:
+                done = subprocess.run([*second, *line], env=env, cwd=tmp_path, capture_output=True)
+                assert done.returncode == 0, done.stderr.decode()
+        finally:
+            for process in running:
+                process.terminate()
+            for process in running:
+                process.wait()
     assert (project / "glombridge" / "detections" / "detect-002" / "manifest.json").is_file()
+    events = [json.loads(line) for line in done.stderr.decode().splitlines()]
+    seen = {e["worker"] for e in events if e["event"] == "slide"}
+    assert seen == ({"a-host", "b-host"} if first else {socket.gethostname()})
