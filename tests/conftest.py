@@ -9,12 +9,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from glombridge.ledger import running_qupath
 from glombridge.qupath.paquo.installation import find_installation
 from glombridge.training.trust import CONFIG_VARIABLE
 
 DATA = Path(__file__).parent / "data"
+
+# A machine that is busy, or a disk that is far away, is no fault.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 
 def _missing_tools() -> dict[str, str]:

@@ -401,7 +401,7 @@ def slide_objects(draw):
     )
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 @given(st.lists(slide_objects(), max_size=4, unique_by=lambda o: o.id))
 def test_objects_to_geojson_to_objects_keeps_everything(objects):
     data = dump_geojson(objects)
@@ -451,7 +451,7 @@ json_values = st.recursive(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(json_values, json_values)
 def test_no_json_makes_the_reader_fail_in_an_unclean_way(document, value):
     for candidate in (

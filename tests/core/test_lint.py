@@ -235,7 +235,7 @@ FEATURES = st.builds(
 
 
 @given(st.lists(FEATURES, max_size=5))
-@settings(deadline=None, max_examples=80)
+@settings(max_examples=80)
 def test_repairing_twice_is_repairing_once(features: list[Any]) -> None:
     once = lint_objects(text(*features), size_px=(100, 100))
     data = dump_geojson(once.objects)

@@ -122,7 +122,7 @@ def test_an_empty_mask_is_no_outline_and_a_full_one_is_the_box() -> None:
     assert len(outlines_of(coefficients[:0], prototypes, xyxy[:0], input_px=(256, 192))) == 0
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(seed=st.integers(0, 10_000), n=st.integers(1, 6), smooth=st.booleans())
 def test_whatever_a_network_says_outlines_are_valid_and_inside_their_boxes(
     seed: int, n: int, smooth: bool

@@ -167,7 +167,7 @@ shapes_of_views = st.lists(
 )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @example(rows=[(0, 0.0, 0.0, 8.0, False), (0, 0.0, 0.0, 8.0, True)], random=Random(1))
 @given(rows=shapes_of_views, random=st.randoms())
 def test_the_order_of_views_does_not_matter_and_outlines_are_valid(

@@ -258,7 +258,7 @@ def test_objects_at_the_slides_edges_survive() -> None:
     assert not found.cut.any()
 
 
-@settings(deadline=None, max_examples=10)
+@settings(max_examples=10)
 @given(seed=st.integers(0, 10_000))
 def test_any_small_world_comes_out_as_it_is(seed: int) -> None:
     world = make_world(150, tiles_wide=4, sizes=(0.15, 1 / 3), touching_share=0.7, seed=seed)

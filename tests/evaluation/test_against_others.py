@@ -85,7 +85,7 @@ seeds = st.integers(0, 2**32 - 1)
 
 
 @given(seeds, st.integers(1, 6), st.booleans())
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 def test_average_precision_is_that_of_pycocotools(seed: int, n: int, ties: bool) -> None:
     slides = random_slides(seed, n, ties=ties)
     if not sum(len(t) for _, t in slides) or not sum(len(b) for b, _ in slides):
@@ -97,7 +97,7 @@ def test_average_precision_is_that_of_pycocotools(seed: int, n: int, ties: bool)
 
 
 @given(seeds, st.integers(1, 5))
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_weights_are_slides_that_stand_there_more_than_once(seed: int, n: int) -> None:
     slides = random_slides(seed, n, ties=False)
     weights = np.random.default_rng(seed).integers(0, 4, n)
@@ -112,7 +112,7 @@ def test_weights_are_slides_that_stand_there_more_than_once(seed: int, n: int) -
 
 
 @given(seeds, st.integers(1, 6), st.booleans())
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 def test_precision_and_recall_are_those_of_scikit_learn(seed: int, n: int, ties: bool) -> None:
     slides = random_slides(seed, n, ties=ties)
     ranking = Ranking.of([(b, match_boxes(b, t)) for b, t in slides])
@@ -131,7 +131,7 @@ def test_precision_and_recall_are_those_of_scikit_learn(seed: int, n: int, ties:
 
 
 @given(seeds)
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_isotonic_calibration_is_that_of_scikit_learn(seed: int) -> None:
     rng = np.random.default_rng(seed)
     score = np.round(rng.random(400), 2)

@@ -65,7 +65,6 @@ def few(count: int = 60) -> Callable[[Any], Any]:
     """The usual run of a fuzz test; derandomised, so that a failure comes again."""
     return settings(
         max_examples=count,
-        deadline=None,
         derandomize=True,
         database=None,
         suppress_health_check=list(HealthCheck),

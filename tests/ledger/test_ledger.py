@@ -256,7 +256,7 @@ def whole_history(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     return (folder / "history.jsonl").read_bytes()
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(cut_at=st.integers(1, 4000))
 def test_a_history_cut_anywhere_gives_the_same_ledger_read_at_once_or_bit_by_bit(
     tmp_path_factory: pytest.TempPathFactory, whole_history: bytes, cut_at: int

@@ -78,7 +78,7 @@ def edits(draw, objects, step):
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=12, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_random_edit_sequences_touch_only_what_they_name(version, data):
     current = golden_bytes(version)

@@ -128,7 +128,7 @@ def test_every_kind_with_every_outline_comes_back(kind, outline):
 coordinates = st.floats(-300_000, 300_000, allow_nan=False).map(lambda v: round(v, 3))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(coordinates, coordinates), min_size=3, max_size=12, unique=True))
 def test_rounding_twice_is_rounding_once_and_small(points):
     outline = Outline(Polygon(points), OutlineKind.POLYGON)

@@ -66,7 +66,7 @@ def test_what_is_the_same_one(first: list[Finding], second: list[Finding], both:
         max_size=4,
     )
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_nothing_is_lost_or_doubled(found: list[list[tuple[int, Word, int]]]) -> None:
     findings = [
         list({f.id: f for f in (at(30.0 * x, f"id {k}", word) for x, word, k in one)}.values())

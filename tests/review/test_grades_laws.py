@@ -7,7 +7,7 @@ from uuid import uuid5
 
 import pytest
 from graded import SPACE, several
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from glombridge.review.counting import Counting, Slide, choose
@@ -38,7 +38,6 @@ def ungraded(scheme: Scheme, count: int) -> list[Glomerulus]:
 def test_glomeruli_nobody_graded_change_no_share(name: str) -> None:
     scheme = shipped_scheme(name)
 
-    @settings(deadline=None)
     @given(found=glomeruli(scheme), more=st.integers(0, 5))
     def law(found: list[Glomerulus], more: int) -> None:
         before = figures_of(found, scheme)
@@ -57,7 +56,6 @@ def test_glomeruli_nobody_graded_change_no_share(name: str) -> None:
 def test_every_glomerulus_is_counted_in_one_way(name: str) -> None:
     scheme = shipped_scheme(name)
 
-    @settings(deadline=None)
     @given(found=glomeruli(scheme))
     def law(found: list[Glomerulus]) -> None:
         for share in figures_of(found, scheme).shares:
@@ -67,7 +65,6 @@ def test_every_glomerulus_is_counted_in_one_way(name: str) -> None:
     law()
 
 
-@settings(deadline=None)
 @given(data=st.data(), found=glomeruli(LUPUS))
 def test_the_order_of_glomeruli_does_not_matter(
     data: st.DataObject, found: list[Glomerulus]
@@ -77,7 +74,6 @@ def test_the_order_of_glomeruli_does_not_matter(
     assert figures_of(found, LUPUS, items) == figures_of(other, LUPUS, items)
 
 
-@settings(deadline=None)
 @given(data=st.data(), found=glomeruli(LUPUS))
 def test_a_final_score_stays_whatever_the_rest_turns_out_to_be(
     data: st.DataObject, found: list[Glomerulus]
@@ -103,7 +99,6 @@ def test_a_final_score_stays_whatever_the_rest_turns_out_to_be(
             assert one.value == two.value
 
 
-@settings(deadline=None)
 @given(
     found=glomeruli(LUPUS),
     entered=st.dictionaries(st.sampled_from([i.name for i in LUPUS.case_items]), st.integers(0, 1)),

@@ -104,7 +104,7 @@ def test_a_real_scan_is_openslides_to_the_pixel():
         assert worst(slide.read_level(whole), plain.read_level(whole)) <= 1
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.floats(-300, 1400),
     st.floats(-300, 1100),

@@ -35,7 +35,7 @@ def test_tiles_are_what_single_reads_give(pyramid, source, mpp):
         assert seen == set(range(len(regions)))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     st.lists(
         st.builds(

@@ -110,7 +110,7 @@ def test_the_whole_image_is_what_numpy_makes_of_the_plain_one(pyramid, plain, st
 
 
 @pytest.mark.parametrize("steps", CHAINS.values(), ids=CHAINS)
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.integers(-50, 1300), st.integers(-50, 1300), st.integers(1, 300), st.integers(1, 300))
 def test_boxes_anywhere_are_cut_from_the_whole(pyramid, plain, steps, x, y, width, height):
     expected = plain

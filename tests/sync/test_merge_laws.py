@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable
 
 import shapely
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from merging import SETTINGS, WHOLE, Image, Seen, class_of, run_of
 
@@ -111,7 +111,6 @@ def histories(draw: st.DrawFn) -> tuple[Image, random.Random, int]:
 SCANNED = st.sampled_from([WHOLE, None, shapely.box(0, 0, 300, 1000)])
 
 
-@settings(deadline=None)
 @given(history=histories(), found=RUNS, scanned=SCANNED)
 def test_a_human_touched_object_is_in_no_plan(history: tuple, found: list, scanned: object) -> None:
     image, _, rounds = history
@@ -124,7 +123,6 @@ def test_a_human_touched_object_is_in_no_plan(history: tuple, found: list, scann
         assert image.theirs[i] == obj
 
 
-@settings(deadline=None)
 @given(history=histories(), found=RUNS, scanned=SCANNED)
 def test_merging_twice_is_merging_once(history: tuple, found: list, scanned: object) -> None:
     image, _, rounds = history
@@ -136,7 +134,6 @@ def test_merging_twice_is_merging_once(history: tuple, found: list, scanned: obj
     assert image.plan(ours[0]) == again
 
 
-@settings(deadline=None)
 @given(history=histories(), found=RUNS, seed=st.integers(0, 99))
 def test_no_order_matters(history: tuple, found: list, seed: int) -> None:
     image, _, rounds = history
@@ -152,7 +149,6 @@ def test_no_order_matters(history: tuple, found: list, seed: int) -> None:
     assert image.plan(run_of(*mixed, run=f"detect-{rounds:03d}")[0], theirs) == plan
 
 
-@settings(deadline=None)
 @given(history=histories(), found=RUNS)
 def test_a_plan_touches_only_its_own_layer(history: tuple, found: list) -> None:
     image, _, rounds = history
@@ -161,7 +157,6 @@ def test_a_plan_touches_only_its_own_layer(history: tuple, found: list) -> None:
         assert image.base[obj.id].layer == "main"
 
 
-@settings(deadline=None)
 @given(history=histories(), found=RUNS)
 def test_nothing_is_proposed_over_a_human_object_or_a_rejection(
     history: tuple, found: list
@@ -182,7 +177,6 @@ def test_nothing_is_proposed_over_a_human_object_or_a_rejection(
     assert not (pair_up(new, boxes_of([*theirs, *gone])).iou >= SAME_IOU).any()
 
 
-@settings(deadline=None)
 @given(history=histories(), found=RUNS)
 def test_a_push_keeps_the_queue_it_finds(history: tuple, found: list) -> None:
     image, _, rounds = history
@@ -195,7 +189,6 @@ def test_a_push_keeps_the_queue_it_finds(history: tuple, found: list) -> None:
         assert image.theirs[i].measurements.get(QUEUE_RANK) == before[i]
 
 
-@settings(deadline=None)
 @given(history=histories())
 def test_what_the_run_sees_as_it_is_stays_as_it_is(history: tuple) -> None:
     """merge(x, x) = x: a run that sees just what is pending, as pushed by it, changes nothing."""
@@ -219,7 +212,6 @@ def test_what_the_run_sees_as_it_is_stays_as_it_is(history: tuple) -> None:
     assert set(plan.kept) >= set(pending) - {m.id for m in plan.known}
 
 
-@settings(deadline=None)
 @given(history=histories(), found=RUNS, scanned=SCANNED)
 def test_every_proposal_of_the_layer_is_accounted_for(
     history: tuple, found: list, scanned: object

@@ -168,9 +168,8 @@ def test_human_decisions_outlive_the_next_push(project: SmallProject) -> None:
 
 
 @settings(
-    deadline=None,
     max_examples=15,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(
     human=st.lists(

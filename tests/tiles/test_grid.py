@@ -42,7 +42,7 @@ def test_an_axis_is_covered_without_a_gap_and_without_waste(length, tile, stride
     assert (steps <= stride).all()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.integers(1, 900),
     st.integers(1, 900),
@@ -139,7 +139,7 @@ boxes = st.lists(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(boxes, st.integers(60, 300), st.floats(0, 0.8), st.sampled_from([None, 0.5, 1.0]))
 def test_the_whole_object_check_is_the_brute_force_one(objects, tile, overlap, mpp):
     grid = Grid.of(Frame("a", 1000, 800, 0.5, 0.5), TileSpec(tile, tile, overlap, mpp))
@@ -147,7 +147,7 @@ def test_the_whole_object_check_is_the_brute_force_one(objects, tile, overlap, m
     assert whole_object_check(grid, objects).tolist() == expected
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(boxes, st.integers(201, 400))
 def test_the_automatic_overlap_keeps_every_object_whole_and_is_the_smallest(objects, tile):
     frame = Frame("a", 1000, 800, 0.5, 0.5)
@@ -201,7 +201,7 @@ def test_a_grid_is_a_sequence():
         grid[9]
 
 
-@settings(max_examples=2000, deadline=None)
+@settings(max_examples=2000)
 @given(
     st.integers(1, 60_000),
     st.integers(1, 60_000),
@@ -230,7 +230,7 @@ def test_thousands_of_sizes_against_counting_by_hand(width, height, w, h, overla
     )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     st.integers(1, 40_000),
     st.integers(1, 40_000),
@@ -250,7 +250,7 @@ def test_every_annotated_point_lies_in_a_tile(width, height, tile, overlap, mpp,
             assert any(start - 1e-6 <= at <= start + tile + 1e-6 for start in starts)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(st.integers(1, 120_000), st.integers(1, 120_000))
 def test_the_papers_preset_has_its_closed_form(width, height):
     """Stride 1066 and 800 px: one third of 1600 and 1200 px of overlap, rounded up to 534 and 400."""

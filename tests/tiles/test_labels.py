@@ -183,7 +183,7 @@ places = st.lists(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(places, st.integers(60, 250), st.floats(0, 0.8), st.sampled_from([None, 0.25, 0.5, 0.7]))
 def test_every_label_maps_back_to_the_visible_part_of_its_object(found, tile_px, overlap, mpp):
     objects = [

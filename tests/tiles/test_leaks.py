@@ -117,7 +117,7 @@ def every_pair(items):
     }, likeness
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     seed=st.integers(0, 2**32 - 1),
     n=st.integers(0, 40),

@@ -91,7 +91,7 @@ def donut(x: float, y: float, radius: float, hole: float):
     return whole if hole < 0.1 else whole.difference(Point(x, y).buffer(radius * hole))
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 @given(blobs, st.integers(60, 250), st.floats(0, 0.7), st.sampled_from([None, 0.25, 0.7]))
 def test_every_outline_maps_back_to_the_visible_part_of_its_object(found, tile_px, overlap, mpp):
     objects = [glom(i, donut(*blob)) for i, blob in enumerate(found)]

@@ -128,7 +128,7 @@ def test_leaks_are_refused():
 # ---- stains
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(
         st.tuples(st.integers(5, 40), st.sampled_from(["PAS", "H&E", "silver"])),

@@ -65,7 +65,7 @@ corners = st.lists(
 )
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(corners)
 def test_any_ring_is_filled_by_the_even_odd_rule(points: list[tuple[float, float]]) -> None:
     ring = np.array(points)
