@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
+from uuid import uuid4
 
 import psutil
 from filelock import FileLock, Timeout
@@ -38,7 +39,7 @@ class ProjectLock:
         self.path = path
         self.break_lock = break_lock
         self.wait_seconds = wait_seconds
-        self._held = False
+        self._held_as: dict[str, Any] | None = None
 
     def __enter__(self) -> ProjectLock:
         """Take the lock.
@@ -66,6 +67,7 @@ class ProjectLock:
             # A process number is given again after a while; with its start time it is unique.
             "started": me.create_time(),
             "since": utc_now(),
+            "token": uuid4().hex,
         }
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -86,7 +88,7 @@ class ProjectLock:
         except OSError as error:
             msg = f"cannot create the project lock {self.path}: {error.strerror or error}"
             raise MachineError(msg) from error
-        self._held = True
+        self._held_as = owner
 
     def __exit__(
         self,
@@ -94,8 +96,9 @@ class ProjectLock:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._held:
-            self._held = False
+        owner, self._held_as = self._held_as, None
+        # Whoever gave --break-lock may hold it by now; theirs is not ours to take away.
+        if owner is not None and _owner(self.path) == owner:
             self.path.unlink(missing_ok=True)
 
     def _clear_if_dead(self) -> None:

@@ -37,6 +37,19 @@ def test_a_second_writer_is_refused(tmp_path: Path) -> None:
         assert path.exists()
 
 
+def test_a_lock_that_another_broke_is_left_to_them(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    first, second = ProjectLock(path), ProjectLock(path, break_lock=True)
+    with first:
+        second.__enter__()
+        theirs = path.read_text()
+    assert path.read_text() == theirs
+    with pytest.raises(ProtectedError):
+        ProjectLock(path).__enter__()
+    second.__exit__(None, None, None)
+    assert not path.exists()
+
+
 def test_a_killed_process_is_taken_over(tmp_path: Path) -> None:
     path = tmp_path / "lock"
     code = (

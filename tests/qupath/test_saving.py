@@ -62,7 +62,7 @@ def test_new_file_has_an_ordinary_mode(tmp_path):
     [
         (lambda p: p.write_bytes(b"other"), "changed"),
         (lambda p: p.unlink(), "disappeared"),
-        (lambda p: os.utime(p, ns=(1, 1)), "changed"),
+        (lambda p: os.utime(p, (1e9, 1e9)), "changed"),
     ],
     ids=["content", "removed", "touched"],
 )
