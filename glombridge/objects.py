@@ -278,6 +278,12 @@ def is_in_reach(xy: NDArray[np.float64]) -> bool:
     return bool((np.abs(xy) <= FARTHEST_PX).all())
 
 
+def box_polygons(xyxy: NDArray[np.float64]) -> NDArray[np.object_]:
+    """(N,) polygon of each of (N, 4) boxes: left, top, right, bottom."""
+    left, top, right, bottom = np.asarray(xyxy, np.float64).T
+    return np.asarray(shapely.box(left, top, right, bottom), object)
+
+
 def sound_area(geometry: BaseGeometry) -> BaseGeometry:
     """A valid geometry of the same extent, as :func:`shapely.make_valid` makes it.
 
