@@ -258,11 +258,30 @@ class SlideObject:
     missing: bool = False
     id_is_stored: bool = True
 
+    def __eq__(self, other: object) -> bool:
+        # From Python 3.13 on the one that dataclass makes takes no NaN for itself, so that nothing
+        # without a probability was equal to its own copy.
+        if not isinstance(other, SlideObject):
+            return NotImplemented
+        return self._compared() == other._compared()
+
+    def _compared(self) -> dict[str, object]:
+        fields = dict(vars(self))
+        if math.isnan(self.probability):
+            fields["probability"] = None
+        return fields
+
 
 def is_in_reach(xy: NDArray[np.float64]) -> bool:
     """Whether all coordinates are numbers that a place in an image can have."""
     # Also refuses what is no number.
     return bool((np.abs(xy) <= FARTHEST_PX).all())
+
+
+def box_polygons(xyxy: NDArray[np.float64]) -> NDArray[np.object_]:
+    """(N,) polygon of each of (N, 4) boxes: left, top, right, bottom."""
+    left, top, right, bottom = np.asarray(xyxy, np.float64).T
+    return np.asarray(shapely.box(left, top, right, bottom), object)
 
 
 def sound_area(geometry: BaseGeometry) -> BaseGeometry:

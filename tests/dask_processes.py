@@ -39,7 +39,8 @@ class Processes:
             "--dashboard-address=127.0.0.1:0",
             f"--scheduler-file={self.file}",
         )
-        wait_until(self.file.is_file)
+        # Dask makes the file first and fills it then.
+        wait_until(lambda: self.file.is_file() and self.file.read_text("utf-8").endswith("}"))
         self.address = str(json.loads(self.file.read_text("utf-8"))["address"])
 
     def add_worker(

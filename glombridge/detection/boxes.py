@@ -174,10 +174,12 @@ def touching_pairs(a: Floats, b: Floats) -> tuple[Ints, Ints]:
     """Positions (i, j) of all pairs whose boxes a[i] and b[j] intersect; no quadratic step."""
     import shapely
 
+    from ..objects import box_polygons
+
     if not len(a) or not len(b):
         return np.zeros(0, np.int64), np.zeros(0, np.int64)
-    tree = shapely.STRtree(shapely.box(*b.T))
-    i, j = tree.query(shapely.box(*a.T), predicate="intersects")
+    tree = shapely.STRtree(box_polygons(b))
+    i, j = tree.query(box_polygons(a), predicate="intersects")
     order = np.lexsort((j, i))
     return i[order].astype(np.int64), j[order].astype(np.int64)
 

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from shapely.geometry import MultiPolygon, Polygon
 from shapely.geometry.base import BaseGeometry
 
+from ..objects import box_polygons
 from .boxes import Outlines
 from .outlines import tidy
 
@@ -71,9 +72,7 @@ def outlines_of(
             field,
         )
     is_there = np.flatnonzero([area is not None for area in found])
-    inside = shapely.intersection(
-        shapely.make_valid(found[is_there]), shapely.box(*xyxy[is_there].T)
-    )
+    inside = shapely.intersection(shapely.make_valid(found[is_there]), box_polygons(xyxy[is_there]))
     found[is_there] = tidy(shapely.simplify(inside, SIMPLE_PX))
     return found
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
 from ..errors import InputError
+from ..objects import box_polygons
 from ..progress import Task
 from ..slides.reader import Slide
 from ..slides.strips import Region
@@ -107,7 +108,7 @@ def plan_slide(
         tissue_is_known = False
     if region is not None:
         shapely.prepare(region)
-        wanted &= shapely.intersects(region, shapely.box(*boxes_px.T))
+        wanted &= shapely.intersects(region, box_polygons(boxes_px))
     shown = np.flatnonzero(wanted)
     regions = [
         Region(float(boxes_px[i, 0]), float(boxes_px[i, 1]), spec.width_px, spec.height_px)
@@ -252,5 +253,5 @@ def _placed(plan: SlidePlan, scanned: Floats, seen: dict[int, tuple[Any, ...]]) 
     keep = (xyxy[:, 2] > xyxy[:, 0]) & (xyxy[:, 3] > xyxy[:, 1])
     if plan.region is not None and len(xyxy):
         # The tiles reach beyond the region; what lies wholly beyond it was not asked for.
-        keep &= shapely.intersects(plan.region, shapely.box(*xyxy.T))
+        keep &= shapely.intersects(plan.region, box_polygons(xyxy))
     return boxes.take(keep)

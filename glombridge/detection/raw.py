@@ -15,6 +15,7 @@ from shapely.geometry.base import BaseGeometry
 
 from ..documents import parse_json
 from ..errors import DamagedFileError, GlombridgeError
+from ..objects import box_polygons
 from ..qupath.saving import atomic_write
 from .boxes import Boxes, Floats
 from .stitch import DEFAULT_METHOD, stitch
@@ -61,12 +62,12 @@ class SlideDetections:
         """
         if not len(self.scanned):
             return shapely.Polygon()
-        area = shapely.union_all(shapely.box(*self.scanned.T))
+        area = shapely.union_all(box_polygons(self.scanned))
         area = area.intersection(shapely.box(0, 0, self.width_px, self.height_px))
         if self.region is not None:
             area = area.intersection(self.region)
         if len(self.unreadable):
-            area = area.difference(shapely.union_all(shapely.box(*self.unreadable.T)))
+            area = area.difference(shapely.union_all(box_polygons(self.unreadable)))
         # Shapes that only touch leave points and lines behind, which cover nothing.
         parts = [p for p in shapely.get_parts(area) if p.geom_type.endswith("Polygon")]
         return shapely.union_all(parts) if parts else shapely.Polygon()

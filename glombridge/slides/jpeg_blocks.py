@@ -184,6 +184,8 @@ def open_jpeg_blocks(
         with tifffile.TiffFile(path) as tiff:
             found: dict[tuple[int, int], list[_Level | None]] = {}
             for page in tiff.pages:
+                if not isinstance(page, tifffile.TiffPage):  # of a frame only places are known
+                    return None
                 size = int(page.imagewidth), int(page.imagelength)
                 found.setdefault(size, []).append(_level(page))
     except _UNREADABLE:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import shapely
 
+from ..objects import box_polygons
 from ..qupath.store import ImageEntry, ProjectStore
 from ..settings import Settings
 from .proposals import Proposals
@@ -73,7 +74,7 @@ def _frame(wanted: Proposals, entry: ImageEntry) -> list[str]:
                 f"{size[0]} x {size[1]} px: another slide, or turned or cropped since. Detect again"
             )
         elif len(wanted.xyxy) and np.isfinite(wanted.xyxy).all():
-            boxes = shapely.box(*wanted.xyxy.T)
+            boxes = box_polygons(wanted.xyxy)
             outside = ~shapely.intersects(boxes, shapely.box(0, 0, *size))
             if outside.any():
                 problems.append(f"{int(outside.sum())} boxes lie outside the image")

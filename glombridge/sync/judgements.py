@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 
@@ -10,6 +11,12 @@ from ..ledger.pushed import UNKNOWN, Judgement
 from ..objects import SlideObject
 from ..provenance import GRADED, LESION, REVIEWED, REVIEWER, SECONDS
 from ..settings import Settings
+
+# As Java writes an instant. Python's own reading of times takes more from 3.11 on than in 3.10, and
+# what a review says must not depend on that.
+_TIME = re.compile(
+    r"([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}(?::[0-9]{2})?)(?:\.[0-9]{1,9})?Z"
+)
 
 
 def judgement_of(obj: SlideObject) -> Judgement:
@@ -75,13 +82,14 @@ def _of_grades(obj: SlideObject, settings: Settings) -> Iterator[str]:
 
 
 def _is_time(text: str | None) -> bool:
-    if not text or not text.endswith("Z"):
+    found = _TIME.fullmatch(text or "")
+    if found is None:
         return False
     try:
-        datetime.fromisoformat(text.removesuffix("Z"))
+        datetime.fromisoformat(found[1])
     except ValueError:
         return False
-    return "T" in text
+    return True
 
 
 def _seconds(text: str | None) -> float | None:

@@ -24,7 +24,7 @@ from shapely.geometry.base import BaseGeometry
 
 from ..detection.boxes import Bools, Floats
 from ..ledger.states import State
-from ..objects import ObjectKind, SlideObject
+from ..objects import ObjectKind, SlideObject, box_polygons
 from ..provenance import CONFIDENCE, ERROR_CLASSES, QUEUE, QUEUE_RANK, REASON
 from ..qupath.store import HierarchyEdit
 from ..qupath.stored_form import as_stored, differences, same_box
@@ -329,7 +329,7 @@ def was_scanned(boxes: Floats, scanned: BaseGeometry | None) -> Bools:
     """(N,) which places a run looked at."""
     if scanned is None or not len(boxes):
         return np.zeros(len(boxes), np.bool_)
-    shapes = shapely.box(*boxes.T)
+    shapes = box_polygons(boxes)
     shapely.prepare(scanned)
     inside = np.asarray(shapely.covers(scanned, shapes), np.bool_)
     at_border = np.flatnonzero(~inside & shapely.intersects(scanned, shapes))

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
 from ..errors import UsageError
-from ..objects import Outline, OutlineKind, PathClass, SlideObject, sound_area
+from ..objects import Outline, OutlineKind, PathClass, SlideObject, box_polygons, sound_area
 from ..provenance import BOX
 from .grid import Grid, TileBox
 
@@ -221,7 +221,7 @@ def label_tiles(
     shapes = _valid_shapes(used)
     class_indices = [class_map.index_of[str(o.path_class)] for o in used]
     boxes_px = grid.boxes_px()
-    tiles = shapely.box(*boxes_px.T)
+    tiles = box_polygons(boxes_px)
     image = shapely.box(0, 0, grid.frame.width_px, grid.frame.height_px)
     whole_area = shapely.area(shapes)
     shown: list[list[tuple[int, float, BaseGeometry]]] = [[] for _ in range(len(grid))]

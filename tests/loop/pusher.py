@@ -90,9 +90,11 @@ def forked(work: Callable[[], Any]) -> int:
 def kill_at_random(project: Path, run: str, out: Path, n: int, seed: int) -> None:
     steps: list[tuple[int, str]] = []
     warm = out / "warm"
-    shutil.copytree(project, warm)
-    watched(lambda: run_push(warm, run), lambda k, name: steps.append((k, name)))
-    shutil.rmtree(warm)
+    for _ in range(2):  # the first push also loads what it needs, which no later one does again
+        steps.clear()
+        shutil.copytree(project, warm)
+        watched(lambda: run_push(warm, run), lambda k, name: steps.append((k, name)))
+        shutil.rmtree(warm)
     # Half of the moments anywhere, half between the first and the last file put in place.
     placed = [k for k, name in steps if name == PLACED]
     r = random.Random(seed)

@@ -29,7 +29,11 @@ MOMENTS = 4
 
 def typed(moment: int, number: int, counts: Path, *command: object) -> Any:
     return subprocess.run(
-        [sys.executable, HERE / "interrupting.py", *map(str, (moment, number, counts, *command))],
+        [
+            sys.executable,
+            HERE / "interrupting.py",
+            *map(str, (moment, int(number), counts, *command)),
+        ],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,

@@ -101,7 +101,7 @@ def test_killed_at_random_moments(folder: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     moments = json.loads(done.stdout)
     assert len(moments) == KILLS
-    assert all(m["code"] == -signal.SIGKILL for m in moments)
+    assert [m for m in moments if m["code"] != -signal.SIGKILL] == []
     pusher.run_push(folder, "detect-002")
     expected = contents(folder)
     stages = set()

@@ -12,11 +12,13 @@ import pytest
 from glombridge.cli import main
 from glombridge.ledger import State, Workspace
 from glombridge.ledger.ledger import Step
+from glombridge.objects import ObjectKind, SlideObject
 from glombridge.qupath import ImageServerInfo, NativeStore
 from glombridge.review.decisions import Reader, Rules, accept, reject
 from glombridge.review.session import write_decisions
 from glombridge.review.times import review_times
 from glombridge.settings import Settings
+from glombridge.sync.judgements import judgement_of
 from glombridge.sync.push import Proposals, push
 
 
@@ -148,3 +150,27 @@ def test_a_review_becomes_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[
     (told,) = json.loads(capsys.readouterr().out)["times"]
     assert tuple(told[k] for k in KEYS) == ("A", "detect-001", 3, 2, 5.5, 11.0)
     assert main(["history", str(store.folder), str(one), "--times"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "is_time"),
+    [
+        ("2026-11-25T08:30:00Z", True),
+        ("2026-11-25T08:30Z", True),
+        ("2026-11-25T08:30:00.25Z", True),
+        ("2026-11-25T08:30:00.123456789Z", True),
+        ("2026-11-25T08:30:00", False),
+        ("2026-11-25 08:30:00Z", False),
+        ("2026-11-25T08:30:00+01:00Z", False),
+        ("20261125T083000Z", False),
+        ("2026-W48-3T08:30:00Z", False),
+        ("2026-13-25T08:30:00Z", False),
+        ("2026-11-25T08:61:00Z", False),
+        ("2026-11-25T08:30:00ZZ", False),
+        ("", False),
+    ],
+)
+def test_when_a_review_was_is_read_alike_by_every_python(text: str, is_time: bool) -> None:
+    metadata = {"glombridge.reviewed": text}
+    obj = SlideObject(UUID(int=1), ObjectKind.ANNOTATION, None, metadata=metadata)
+    assert judgement_of(obj).at == (text if is_time else None)

@@ -320,7 +320,10 @@ def test_qupaths_roundings_are_no_change(
         outline = Outline(shapely.Point(x, y).buffer(size), kind)
     stored = as_stored(replace(DRAWN, outline=outline)).outline
     rounded = Outline(
-        shapely.transform(outline.geometry, lambda xy: np.round(xy.astype(np.float32), 2)), kind
+        shapely.transform(
+            outline.geometry, lambda xy: np.round(xy.astype(np.float32), 2).astype(np.float64)
+        ),
+        kind,
     )
     for other in (stored, rounded):
         assert same_place(outline, other)
