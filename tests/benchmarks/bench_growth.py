@@ -43,6 +43,7 @@ RESULTS = Path(__file__).parent / "results" / "growth.json"
 TILES_PX = Grid.of(Frame("", SIDE_PX, SIDE_PX), PAPER).boxes_px()
 
 FUNCTION = f"""
+import sys
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 import bench_growth, json, resource
 seconds = bench_growth.FUNCTIONS[sys.argv[1]](sys.argv[2], *map(int, sys.argv[3:]))

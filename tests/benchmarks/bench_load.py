@@ -167,9 +167,10 @@ def typed(project: Path, command: str, *, program: str = TYPED) -> dict[str, flo
         words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False
     )
     wall = time.perf_counter() - begun
-    told = json.loads(done.stderr.strip().splitlines()[-1])
+    last = done.stderr.strip().rpartition("\n")[2]
+    told = json.loads(last) if done.returncode == 0 and last.startswith("{") else {"code": 1}
     if told["code"]:
-        raise RuntimeError(f"{command}: {done.stderr}")
+        raise RuntimeError(f"{command} ended with {done.returncode}: {done.stderr}")
     return {
         "wall_s": round(wall, 2),
         "cpu_s": round(told["cpu_s"], 2),
