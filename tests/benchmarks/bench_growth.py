@@ -384,53 +384,59 @@ class Series:
 
 
 SERIES = {
-    "evaluate": Series("images", evaluating, (1000, 3000, 10_000), (60, 200), 4),
+    "evaluate": Series("images", evaluating, (1000, 3000, 10_000), (60, 240), 4),
     "queue over images": Series(
         "images of 10 proposals",
         lambda f, n: queueing(pushed_twice(f, n, 5)),
         (1000, 3000, 10_000),
-        (100, 300),
+        (200, 1000),
     ),
     "queue in an image": Series(
         "proposals in one image",
         lambda f, n: queueing(pushed_twice(f, 1, n // 2)),
         (30_000, 100_000, 300_000),
-        (3000, 10_000),
+        (4000, 16_000),
         4,
     ),
     "detections in an image": Series(
         "detections in one image",
         lambda f, n: detecting(detections_project(f, 1, n)),
         (30_000, 100_000, 1_000_000),
-        (3000, 10_000),
+        (10_000, 40_000),
     ),
     "detections over images": Series(
         "detections in 1,000 images",
         lambda f, n: detecting(detections_project(f, 1000, n)),
         (30_000, 100_000, 1_000_000),
-        (3000, 10_000),
+        (5000, 20_000),
         1000,
     ),
     "leaks of one shape": Series(
-        "slides", lambda _, n: leaks("one", n), (10_000, 36_000, 100_000, 300_000), (2000, 4000), 0
+        "slides",
+        lambda _, n: leaks("one", n),
+        (10_000, 36_000, 100_000, 300_000),
+        (4000, 16_000),
+        0,
     ),
     "leaks of any shape": Series(
-        "slides", lambda _, n: leaks("any", n), (10_000, 36_000, 100_000, 300_000), (2000, 4000), 0
+        "slides",
+        lambda _, n: leaks("any", n),
+        (10_000, 36_000, 100_000, 300_000),
+        (4000, 16_000),
+        0,
     ),
     "tiles": Series(
         "tiles of one slide",
         lambda f, n: {"planning tiles": called("plan_tiles", f, n)},
         (20_000, 200_000, 2_000_000),
-        (2000, 20_000),
+        (5000, 50_000),
         0,
     ),
     "pushes": Series(
         "pushes on record",
-        lambda f, n: {
-            c: bench_load.typed(long_history(f, n), c) if c == "status" else {} for c in ("status",)
-        },
+        lambda f, n: {"status": bench_load.typed(long_history(f, n), "status")},
         (100, 1000, 10_000),
-        (100, 1000),
+        (200, 2000),
         1,
     ),
 }

@@ -259,6 +259,17 @@ def test_no_step_grows_with_tiles_times_objects(make):
     assert sum(len(t.boxes) for t in label_tiles(grid, objects, GLOM)) >= 5000
 
 
+@pytest.mark.parametrize(("x", "kept", "slivers"), [(150, 1, 0), (140, 0, 1)])
+def test_an_object_that_reaches_into_a_hidden_tile_is_all_that_teaches_there(
+    make, x, kept, slivers
+):
+    areas = Areas(searched=box(0, 0, 200, 400))
+    right = label_tiles(QUARTERS, [make.square(1, x, 20)], GLOM, areas=areas)[1]
+    assert (len(right.boxes), len(right.slivers)) == (kept, slivers)
+    assert right.painted.area == pytest.approx(40_000 - kept * 100 * (x + 100 - 200))
+    assert right.usable_share == pytest.approx(kept * 100 * (x + 100 - 200) / 40_000)
+
+
 def blobs(rng, reach):
     """Some areas, round and square, also beyond the image; or none."""
     shapes = []
