@@ -189,8 +189,9 @@ class Outline:
         cls, x0: float, y0: float, x1: float, y1: float, plane: Plane = Plane()
     ) -> Outline:
         """A rectangle from its left, top, right and bottom edge, in image pixels."""
-        polygon = Polygon([(x0, y0), (x1, y0), (x1, y1), (x0, y1)])
-        return cls(polygon, OutlineKind.RECTANGLE, plane)
+        # As Polygon does it, in a third of the time: a slide may have a million.
+        ring = shapely.linearrings(((x0, y0), (x1, y0), (x1, y1), (x0, y1)))
+        return cls(shapely.polygons(ring), OutlineKind.RECTANGLE, plane)
 
     @classmethod
     def ellipse(cls, x0: float, y0: float, x1: float, y1: float, plane: Plane = Plane()) -> Outline:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -53,6 +54,11 @@ class Ranking:
             sd = np.concatenate([s[c] for s, c in zip(sds, counts, strict=True)])[order]
         return cls(score[order], true[order], slide[order], n_truth, sd, row[order])
 
+    @cached_property
+    def rises(self) -> Ints:
+        """Places of the true detections."""
+        return np.flatnonzero(self.is_true)
+
 
 def average_precision(ranking: Ranking, slide_weights: Floats | None = None) -> float | None:
     """Mean of the best precision at or beyond 101 levels of recall, as COCO's evaluation has it.
@@ -69,8 +75,10 @@ def average_precision(ranking: Ranking, slide_weights: Floats | None = None) -> 
     if n_truth == 0:
         return None
     weight = weights[ranking.slide]
-    true = np.cumsum(weight * ranking.is_true)
-    seen = np.cumsum(weight)
+    # Recall rises only at true detections, and precision falls after them: no other place is asked for.
+    rises = ranking.rises
+    true = np.cumsum(weight[rises])
+    seen = np.cumsum(weight)[rises]
     precision = true / (seen + np.spacing(1))
     best = np.maximum.accumulate(precision[::-1])[::-1]
     at = np.searchsorted(true / n_truth, _RECALLS, side="left")

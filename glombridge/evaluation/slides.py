@@ -13,6 +13,10 @@ from ..detection.raw import SlideDetections
 from ..detection.stitch import DEFAULT_METHOD, stitch
 from .matching import Match, match_boxes, match_centers
 
+_KEPT = 3
+"""Confidences a slide is kept stitched at: the lowest, the one to work at, and the last of a sweep. All 99 of
+ten thousand slides would take gigabytes."""
+
 
 @dataclass(frozen=True)
 class Truth:
@@ -62,14 +66,23 @@ class JudgedSlide:
     stain: str = ""
     mpp: float | None = None
     method: str = DEFAULT_METHOD
-    _stitched: dict[float, Boxes] = field(default_factory=dict, repr=False, compare=False)
+    _stitched: dict[int, Boxes] = field(default_factory=dict, repr=False, compare=False)
+
+    def n_above(self, confidence: float) -> int:
+        """Raw boxes that score this much. Where they are as many, they are the same, and so is all else."""
+        return int(np.count_nonzero(self.seen.boxes.score >= confidence))
 
     def stitched(self, confidence: float) -> Boxes:
         """One box per object, stitched anew from the raw boxes that score this much; no outlines."""
-        if confidence not in self._stitched:
+        n = self.n_above(confidence)
+        found = self._stitched.pop(n, None)
+        if found is None:
             boxes = self.seen.boxes.without_outlines().above(confidence)
-            self._stitched[confidence] = stitch(boxes, self.method)
-        return self._stitched[confidence]
+            found = stitch(boxes, self.method)
+        self._stitched[n] = found
+        if len(self._stitched) > _KEPT:
+            del self._stitched[next(iter(self._stitched))]  # the one not asked for the longest
+        return found
 
     def match(self, confidence: float, min_iou: float) -> Match:
         """Detections and objects, one to one by overlap."""

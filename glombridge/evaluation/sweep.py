@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -56,7 +57,13 @@ class Sweep:
         """
         counts = np.zeros((2, len(thresholds), len(slides)), np.int64)
         for s, slide in enumerate(slides):
+            n_before = -1
             for t, threshold in enumerate(thresholds):
+                n = slide.n_above(threshold)
+                if n == n_before:
+                    counts[:, t, s] = counts[:, t - 1, s]
+                    continue
+                n_before = n
                 match = (
                     slide.match_centers(threshold)
                     if min_iou is None
@@ -72,6 +79,11 @@ class Sweep:
             patient.astype(np.int64),
             len(names),
         )
+
+    @cached_property
+    def _as_floats(self) -> tuple[Floats, Floats]:
+        """Found and false, which each resample would else turn into floats anew."""
+        return self.found.astype(np.float64), self.false.astype(np.float64)
 
     def score(self, t: int) -> Score:
         """Summed over slides at one threshold, by its number."""
@@ -128,8 +140,9 @@ class Sweep:
         truth, n = float(slide_weights @ self.truth), float(slide_weights.sum())
         if truth == 0 or n == 0:
             return None
-        allowed = (self.false @ slide_weights) / n <= false_per_slide + 1e-12
-        recall = (self.found @ slide_weights) / truth
+        found, false = self._as_floats
+        allowed = (false @ slide_weights) / n <= false_per_slide + 1e-12
+        recall = (found @ slide_weights) / truth
         return float(recall[allowed].max(initial=0.0))
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections import defaultdict
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -81,13 +81,15 @@ class Write:
 
 def read_writes(ledger: Ledger) -> list[Write]:
     """Every write that can be known, oldest first."""
-    writes: dict[str, Write] = {}
-    for name, command, run, layer, at, *image, sha256, replaced, snapshot in ledger.write_rows():
-        number, state = image
-        write = writes.setdefault(name, Write(name, command, run, layer, at, ()))
+    images: defaultdict[tuple[Any, ...], list[WrittenImage]] = defaultdict(list)
+    for row in ledger.write_rows():
+        number, state, sha256, replaced, snapshot = row[5:]
         made = WrittenImage(int(number), sha256, replaced, snapshot, undone=state == UNDONE)
-        writes[name] = replace(write, images=(*write.images, made))
-    return list(writes.values())
+        images[row[:5]].append(made)
+    return [
+        Write(name, command, run, layer, at, tuple(of_write))
+        for (name, command, run, layer, at), of_write in images.items()
+    ]
 
 
 def prune_snapshots(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -113,8 +113,12 @@ def write_queue(
     entries = {e.id: e for e in store.images()}
     with open_desk(store, workspace, settings, guards) as desk:
         pushed_to = [entries[i] for i in sorted(desk.ledger.states()) if i in entries]
+        layers = sorted({layer for layer, *_ in desk.ledger.layers()})
         outcomes = each_image(
-            pushed_to, lambda e: _read(desk, e, confidences), title="read", reporter=reporter
+            pushed_to,
+            lambda e: _read(desk, e, confidences, layers),
+            title="read",
+            reporter=reporter,
         )
         outcomes.raise_if_failed("read, and nothing was ranked")
         there = {i.entry.id: i for i in outcomes.done}
@@ -172,11 +176,13 @@ class _Image:
     candidates: list[Candidate]
 
 
-def _read(desk: Desk, entry: ImageEntry, confidences: Mapping[str, float]) -> _Image:
+def _read(
+    desk: Desk, entry: ImageEntry, confidences: Mapping[str, float], layers: Sequence[str]
+) -> _Image:
     contents = desk.store.read(entry.id)
     look = desk.look(contents)
     free = [s for _, s in sorted(look.seen.items()) if s.state is State.PROPOSAL and s.untouched]
-    others = _others(desk, entry.id, free, list(look.seen.values()))
+    others = _others(desk, entry.id, free, list(look.seen.values()), layers)
     candidates = [
         Candidate(entry.id, s.now, confidences.get(s.base.run), s.base.layer, of)
         for s, of in zip(free, others, strict=True)
@@ -185,11 +191,13 @@ def _read(desk: Desk, entry: ImageEntry, confidences: Mapping[str, float]) -> _I
     return _Image(entry, replace(contents, objects=()), look, candidates)
 
 
-def _others(desk: Desk, image: int, free: list[Seen], seen: list[Seen]) -> list[dict[str, bool]]:
+def _others(
+    desk: Desk, image: int, free: list[Seen], seen: list[Seen], layers: Sequence[str]
+) -> list[dict[str, bool]]:
     """Of each proposal, which other layers have looked at its place and whether they propose it."""
     told: list[dict[str, bool]] = [{} for _ in free]
     boxes = boxes_of(s.base.object for s in free)
-    for layer in sorted({row[0] for row in desk.ledger.layers()}):
+    for layer in layers:
         away = (State.WITHDRAWN, State.LOST)
         proposed = [s for s in seen if s.base.layer == layer and s.state not in away]
         mine = [k for k, s in enumerate(free) if s.base.layer != layer]

@@ -349,7 +349,7 @@ def _with_free_ids(
         chosen = obj.id if obj.id in returning else free_id(taken, obj.id)
         returning.discard(chosen)
         taken.add(chosen)
-        made.append(replace(obj, id=chosen))
+        made.append(obj if chosen == obj.id else replace(obj, id=chosen))
     return tuple(made)
 
 

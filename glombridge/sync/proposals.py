@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Set
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 
 import numpy as np
@@ -113,18 +113,26 @@ def as_objects(
     classes = [
         PathClass(settings.proposed_class(name).names, color) for name in settings.class_names
     ]
+    # One of each for all objects: there may be a million.
+    about = source.outline_metadata, source.metadata
     x0, y0, x1, y1 = wanted.xyxy.T
     # The same place seen twice in one run would be one id; the better score stands first.
     order = np.lexsort((y1, x1, y0, x0, wanted.class_index, -wanted.score))
     for k in order.tolist():
-        obj = _as_object(wanted, k, source, classes[int(wanted.class_index[k])], kind)
+        obj = _as_object(wanted, k, source, about, classes[int(wanted.class_index[k])], kind)
         unique.setdefault(obj.id, obj)
     return list(unique.values())
 
 
 def _as_object(
-    wanted: Proposals, k: int, source: Source, path_class: PathClass, kind: ObjectKind
+    wanted: Proposals,
+    k: int,
+    source: Source,
+    about: tuple[Mapping[str, str], Mapping[str, str]],
+    path_class: PathClass,
+    kind: ObjectKind,
 ) -> SlideObject:
+    """One of them; ``about`` is the metadata of an outline, and of a box."""
     # QuPath shows positions to a hundredth of a pixel and older ones keep 32-bit vertices; the
     # detector is not that exact either.
     x0, y0, x1, y1 = (round(float(v), 2) for v in wanted.xyxy[k])
@@ -149,7 +157,7 @@ def _as_object(
         path_class=path_class,
         locked=True,
         measurements=measurements,
-        metadata=source.metadata if area is None else source.outline_metadata,
+        metadata=about[area is None],
     )
 
 

@@ -25,7 +25,7 @@ from ..slides.strips import Region, read_regions, split_regions
 from ..slides.tissue import TissueMask, tissue_mask
 from .grid import Grid, TileBox, TileSpec, check_tile_count, whole_object_check
 from .jobs import DatasetSettings, SlideJob
-from .labels import TileLabels, label_tiles, labelled_objects
+from .labels import label_tiles, labelled_objects
 from .leaks import SlideLook
 from .records import SlideRecord, TileEntry
 from .selection import ChosenTile, choose_tiles
@@ -60,7 +60,6 @@ class SlidePlan:
     """Which tiles of a slide are cut, and what was looked at to decide it."""
 
     grid: Grid
-    labels: list[TileLabels]
     chosen: list[ChosenTile]
     tissue: TissueMask
 
@@ -255,7 +254,7 @@ def plan_slide(slide: Slide, job: SlideJob, spec: TileSpec, settings: DatasetSet
         seed=settings.seed,
         slide_key=f"{job.entry_id} {job.image_name}",
     )
-    return SlidePlan(grid, labels, chosen, tissue)
+    return SlidePlan(grid, chosen, tissue)
 
 
 def belongs_to(file_name: str, prefix: str) -> bool:

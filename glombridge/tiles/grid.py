@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Literal, overload
@@ -192,7 +192,12 @@ class Grid(Sequence[TileBox]):
         if not -len(self) <= index < len(self):
             msg = f"tile {index} of {len(self)}"
             raise IndexError(msg)
-        index %= len(self)
+        return self._tile(index % len(self))
+
+    def __iter__(self) -> Iterator[TileBox]:
+        return map(self._tile, range(len(self)))
+
+    def _tile(self, index: int) -> TileBox:
         row, column = divmod(index, len(self.x_starts))
         x, y = self.x_starts[column], self.y_starts[row]
         return TileBox(

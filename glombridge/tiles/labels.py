@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from typing import Literal, get_args, overload
 from uuid import UUID
 
 import numpy as np
@@ -22,6 +23,7 @@ Task = Literal["detect", "segment"]
 TASKS: tuple[Task, ...] = get_args(Task)
 
 _WHOLE_BOX = 0.999  # share of its bounds that a box fills whatever kind it is stored as
+_TOGETHER = 1 << 15  # tiles that are shapes at once; a shape takes half a kB
 _MOSTLY = 0.5  # share of an object's area that decides whether it counts as inside an area
 
 
@@ -194,6 +196,81 @@ def labelled_objects(
     return [o for o, use in zip(candidates, used, strict=True) if use]
 
 
+View = tuple[int, float, BaseGeometry]
+"""What a tile shows of an object: its number, the share of its area, and the visible part in QuPath px."""
+
+
+@dataclass(frozen=True)
+class GridLabels(Sequence[TileLabels]):
+    """Labels of every tile of a grid, in its order.
+
+    Each is put together when it is asked for: a slide may have two million tiles, most of which teach
+    nothing or are painted out whole.
+
+    Attributes:
+        grid: the tiles.
+        objects: those used, and
+        class_indices: of YOLO, of each.
+        rule: what becomes of objects cut by a tile's border.
+        shown: by tile, what it shows of objects.
+        hidden: by tile, what must not be learnt from, QuPath px; ``None`` = all of the tile.
+    """
+
+    grid: Grid
+    objects: Sequence[SlideObject]
+    class_indices: Sequence[int]
+    rule: VisibleRule
+    shown: Mapping[int, Sequence[View]]
+    hidden: Mapping[int, BaseGeometry | None]
+
+    def __len__(self) -> int:
+        return len(self.grid)
+
+    @overload
+    def __getitem__(self, index: int) -> TileLabels: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[TileLabels]: ...
+    def __getitem__(self, index: int | slice) -> TileLabels | list[TileLabels]:
+        if isinstance(index, slice):
+            return [self._of(tile) for tile in self.grid[index]]
+        return self._of(self.grid[index])
+
+    def __iter__(self) -> Iterator[TileLabels]:
+        return map(self._of, self.grid)
+
+    def _of(self, tile: TileBox) -> TileLabels:
+        views = self.shown.get(tile.index, ())
+        if not views:
+            if tile.index not in self.hidden:
+                return TileLabels(tile, (), (), None, 1.0)
+            if self.hidden[tile.index] is None:
+                whole = shapely.box(0, 0, tile.width_target_px, tile.height_target_px)
+                return TileLabels(tile, (), (), whole, 0.0)
+        kept = [view for view in views if view[1] >= self.rule.keep]
+        slivers = [view for view in views if view[1] < self.rule.keep]
+        hidden = self.hidden.get(tile.index)
+        painted = _painted(hidden, [v[2] for v in slivers], [v[2] for v in kept])
+        usable = 1.0 if painted is None else 1 - painted.area / self._area_px(tile)
+        return TileLabels(
+            tile,
+            tuple(
+                _label(self.class_indices[o], self.objects[o].id, share, part, tile)
+                for o, share, part in kept
+            ),
+            tuple(self.objects[o].id for o, _, _ in slivers),
+            None if painted is None else _geometry_in_tile(painted, tile),
+            max(0.0, usable),
+        )
+
+    def _area_px(self, tile: TileBox) -> float:
+        """Of what the tile shows of the image."""
+        frame = self.grid.frame
+        box = shapely.box(
+            tile.x_px, tile.y_px, tile.x_px + tile.width_px, tile.y_px + tile.height_px
+        )
+        return float((box & shapely.box(0, 0, frame.width_px, frame.height_px)).area)
+
+
 def label_tiles(
     grid: Grid,
     objects: Sequence[SlideObject],
@@ -202,7 +279,7 @@ def label_tiles(
     areas: Areas = Areas(),
     rule: VisibleRule = VisibleRule(),
     task: Task = "detect",
-) -> list[TileLabels]:
+) -> GridLabels:
     """Labels of every tile of a grid, in its order.
 
     A labelled object is never painted over, also where it reaches out of the searched area.
@@ -219,44 +296,39 @@ def label_tiles(
     if task == "segment":
         areas = _with_boxes_hidden(areas, labelled_objects(objects, class_map, areas))
     shapes = _valid_shapes(used)
-    class_indices = [class_map.index_of[str(o.path_class)] for o in used]
+    pieces = _hidden_pieces(grid, areas)
     boxes_px = grid.boxes_px()
-    tiles = box_polygons(boxes_px)
-    image = shapely.box(0, 0, grid.frame.width_px, grid.frame.height_px)
-    whole_area = shapely.area(shapes)
-    shown: list[list[tuple[int, float, BaseGeometry]]] = [[] for _ in range(len(grid))]
-    if len(shapes):
-        tile_of, object_of = shapely.STRtree(shapes).query(tiles, predicate="intersects")
-        # A tile's labels keep the order of the objects, so that its file is always the same.
-        order = np.lexsort((object_of, tile_of))
-        tile_of, object_of = tile_of[order], object_of[order]
-        parts = shapely.intersection(shapes[object_of], tiles[tile_of])
-        shares = shapely.area(parts) / whole_area[object_of]
-        for t, o, share, part in zip(
-            tile_of.tolist(), object_of.tolist(), shares.tolist(), parts, strict=True
-        ):
-            if share >= rule.drop and share > 0:
-                shown[t].append((o, share, part))
-    hidden = _hidden_per_tile(tiles, image, areas)
-    result = []
-    for tile, box, views in zip(grid, tiles, shown, strict=True):
-        kept = [view for view in views if view[1] >= rule.keep]
-        slivers = [view for view in views if view[1] < rule.keep]
-        painted = _painted(hidden[tile.index], [v[2] for v in slivers], [v[2] for v in kept])
-        usable = 1.0 if painted is None else 1 - painted.area / (box & image).area
-        result.append(
-            TileLabels(
-                tile,
-                tuple(
-                    _label(class_indices[o], used[o].id, share, part, tile)
-                    for o, share, part in kept
-                ),
-                tuple(used[o].id for o, _, _ in slivers),
-                None if painted is None else _geometry_in_tile(painted, tile),
-                max(0.0, usable),
-            )
-        )
-    return result
+    shown: defaultdict[int, list[View]] = defaultdict(list)
+    hidden: dict[int, BaseGeometry | None] = {}
+    for first in range(0, len(grid), _TOGETHER):
+        tiles = box_polygons(boxes_px[first : first + _TOGETHER])
+        _show(tiles, first, shapes, rule, shown)
+        _hide(tiles, first, pieces, shown, hidden)
+    class_indices = [class_map.index_of[str(o.path_class)] for o in used]
+    return GridLabels(grid, used, class_indices, rule, shown, hidden)
+
+
+def _show(
+    tiles: NDArray[np.object_],
+    first: int,
+    shapes: NDArray[np.object_],
+    rule: VisibleRule,
+    shown: defaultdict[int, list[View]],
+) -> None:
+    """Find what some tiles, of which ``first`` is the number of the first, show of objects."""
+    if not len(shapes):
+        return
+    tile_of, object_of = shapely.STRtree(shapes).query(tiles, predicate="intersects")
+    # A tile's labels keep the order of the objects, so that its file is always the same.
+    order = np.lexsort((object_of, tile_of))
+    tile_of, object_of = tile_of[order], object_of[order]
+    parts = shapely.intersection(shapes[object_of], tiles[tile_of])
+    shares = shapely.area(parts) / shapely.area(shapes[object_of])
+    for t, o, share, part in zip(
+        tile_of.tolist(), object_of.tolist(), shares.tolist(), parts, strict=True
+    ):
+        if share >= rule.drop and share > 0:
+            shown[first + t].append((o, share, part))
 
 
 def _fills_its_box(outline: Outline) -> bool:
@@ -289,10 +361,9 @@ def _share_inside(shapes: NDArray[np.object_], area: BaseGeometry) -> NDArray[np
     return inside
 
 
-def _hidden_per_tile(
-    tiles: NDArray[np.object_], image: BaseGeometry, areas: Areas
-) -> list[BaseGeometry | None]:
-    """What no tile may learn from, whatever objects lie there, cut to each tile."""
+def _hidden_pieces(grid: Grid, areas: Areas) -> NDArray[np.object_]:
+    """What no tile may learn from, whatever objects lie there, in pieces that do not overlap."""
+    image = shapely.box(0, 0, grid.frame.width_px, grid.frame.height_px)
     unknown = [] if areas.pending is None else [shapely.make_valid(areas.pending)]
     if areas.searched is not None:
         unknown.append(image.difference(shapely.make_valid(areas.searched)))
@@ -300,19 +371,31 @@ def _hidden_per_tile(
         cleared = shapely.make_valid(areas.cleared)
         unknown = [area.difference(cleared) for area in unknown]
     hidden = unknown if areas.ignored is None else [*unknown, shapely.make_valid(areas.ignored)]
-    if not hidden:
-        return [None] * len(tiles)
     # Simple pieces in a tree: one huge multipolygon would be walked through for every tile.
-    pieces = np.array(
-        [piece for piece in shapely.get_parts(shapely.union_all(hidden)) if piece.area > 0], object
-    )
-    by_tile: list[list[BaseGeometry]] = [[] for _ in tiles]
-    for t, p in zip(*shapely.STRtree(pieces).query(tiles, predicate="intersects"), strict=True):
-        by_tile[t].append(pieces[p])
-    return [
-        shapely.intersection(shapely.union_all(cover), tile) if cover else None
-        for cover, tile in zip(by_tile, tiles, strict=True)
-    ]
+    pieces: NDArray[np.object_] = shapely.get_parts(shapely.union_all(hidden))
+    pieces = pieces[shapely.area(pieces) > 0]
+    shapely.prepare(pieces)
+    return pieces
+
+
+def _hide(
+    tiles: NDArray[np.object_],
+    first: int,
+    pieces: NDArray[np.object_],
+    shown: Mapping[int, Sequence[View]],
+    hidden: dict[int, BaseGeometry | None],
+) -> None:
+    """Cut what is hidden to some tiles, of which ``first`` is the number of the first."""
+    tile_of, piece_of = shapely.STRtree(pieces).query(tiles, predicate="intersects")
+    is_whole = shapely.covers(pieces[piece_of], tiles[tile_of])
+    by_tile: defaultdict[int, list[BaseGeometry]] = defaultdict(list)
+    for t, p, whole in zip(tile_of.tolist(), piece_of.tolist(), is_whole.tolist(), strict=True):
+        if whole and first + t not in shown:
+            hidden[first + t] = None
+        else:
+            by_tile[t].append(pieces[p])
+    for t, cover in by_tile.items():
+        hidden[first + t] = shapely.intersection(shapely.union_all(cover), tiles[t])
 
 
 def _painted(

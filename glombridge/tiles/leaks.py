@@ -33,8 +33,14 @@ _OVERVIEW_PX = 512  # longer side of what is looked at
 _SAME_SHAPE = 0.02  # relative difference of two slides' aspect ratios
 _DETAIL_CELLS = 2.0  # detail is what differs from its surroundings blurred by this
 _BLOCK_CELLS = 8
-_BLOCKS = THUMBNAIL_CELLS // _BLOCK_CELLS  # in each direction
+_BLOCKS = (THUMBNAIL_CELLS // _BLOCK_CELLS) ** 2
+_SMALL_CELLS = 4
+_SMALLS = (THUMBNAIL_CELLS // _SMALL_CELLS) ** 2
+_DIRECTIONS = 31  # with the length of the rest 32 numbers for each slide
+_SAMPLE = 4096  # slides that the directions are chosen by; any choice misses nothing
 _TOGETHER = 1024  # slides, and pairs of them, compared at once
+_MANY = 0.01  # share of likely pairs from which all are compared by the fine bound
+_LEAST_PRODUCT = np.float32(ALIKE_LIKENESS - 1e-3)  # more than rounding to 32 bits can do
 _LEAST_DETAIL = 0.004  # spread of density; less is empty glass, which all looks the same
 
 
@@ -179,14 +185,11 @@ def _like_pairs(items: Sequence[LeakItem]) -> list[tuple[int, int, float]]:
         found |= {(other, k): 1.0 for other in by_file[item.look.fingerprint]}
         by_file[item.look.fingerprint].append(k)
     if items:
-        cells = np.stack([_detail(i.look.thumbnail) for i in items])
-        spread = cells.std(axis=1)
-        cells /= np.maximum(np.linalg.norm(cells, axis=1, keepdims=True), 1e-9)
         aspects = np.array([i.look.aspect for i in items])
-        told = np.flatnonzero(spread >= _LEAST_DETAIL)
-        for pair in _candidates(cells[told], aspects[told]):
-            before, after = told[pair.min(axis=0)], told[pair.max(axis=0)]
-            likeness = np.einsum("nc,nc->n", cells[before], cells[after])
+        order = np.argsort(aspects)
+        bounds = _Bounds.of([items[k].look.thumbnail for k in order])
+        for places in _candidates(bounds, aspects[order]):
+            (before, after), likeness = _likeness(items, np.sort(order[places], axis=0))
             is_like = (likeness >= ALIKE_LIKENESS) & (
                 np.abs(aspects[before] / aspects[after] - 1) <= _SAME_SHAPE
             )
@@ -197,37 +200,133 @@ def _like_pairs(items: Sequence[LeakItem]) -> list[tuple[int, int, float]]:
     return [(first, second, found[first, second]) for first, second in sorted(found)]
 
 
-def _candidates(
-    cells: NDArray[np.float32], aspects: NDArray[np.float64]
-) -> Iterator[NDArray[np.intp]]:
+def _likeness(
+    items: Sequence[LeakItem], pairs: NDArray[np.intp]
+) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
+    """Some of (2, m) pairs and their correlation; those left out are not alike.
+
+    The cells are made anew: few slides come this far, and those of all would take 16 kB each.
+    """
+    used, flat = np.unique(pairs, return_inverse=True)
+    place = flat.reshape(2, -1)
+    cells, _ = _unit_cells([items[k].look.thumbnail for k in used])
+    if len(place[0]) > _MANY * len(used) ** 2:
+        near = (cells @ cells.T)[place[0], place[1]] >= _LEAST_PRODUCT
+        pairs, place = pairs[:, near], place[:, near]
+    likeness = np.empty(len(place[0]), np.float32)
+    for at in range(0, len(likeness), _TOGETHER):
+        first, second = place[:, at : at + _TOGETHER]
+        likeness[at : at + _TOGETHER] = np.einsum("nc,nc->n", cells[first], cells[second])
+    return pairs, likeness
+
+
+@dataclass(frozen=True)
+class _Bounds:
+    """Few numbers of each overview, of which the products are never below the correlation.
+
+    A vector of cells is split into parts at right angles. By the Cauchy-Schwarz inequality in each part,
+    two vectors correlate by no more than the products of their parts' lengths add up to; a part of one
+    direction gives its signed product.
+
+    Attributes:
+        coarse: (n, 32) the lengths in blocks of cells, turned so that the first directions tell most
+            slides apart, and the length of what these leave.
+        fine: (n, 320) signed means of small blocks, and the lengths of what these leave in blocks.
+    """
+
+    coarse: NDArray[np.float32]
+    fine: NDArray[np.float32]
+
+    @classmethod
+    def of(cls, thumbnails: Sequence[NDArray[np.uint8]]) -> _Bounds:
+        """Of overviews, of whose cells few are held at a time; empty glass is like nothing."""
+        n = len(thumbnails)
+        lengths = np.empty((n, _BLOCKS), np.float32)
+        fine = np.empty((n, _SMALLS + _BLOCKS), np.float32)
+        for k in range(0, n, _TOGETHER):
+            some = slice(k, k + _TOGETHER)
+            lengths[some], fine[some] = _lengths(thumbnails[some])
+        # Any turn keeps products; this one is that of the principal components of some slides.
+        chosen = lengths[:: -(-n // _SAMPLE)]
+        turn = np.linalg.eigh(chosen.T @ chosen).eigenvectors[:, ::-1].astype(np.float32)
+        turned = lengths @ turn
+        rest = np.linalg.norm(turned[:, _DIRECTIONS:], axis=1, keepdims=True)
+        return cls(np.hstack([turned[:, :_DIRECTIONS], rest]), fine)
+
+
+def _lengths(
+    thumbnails: Sequence[NDArray[np.uint8]],
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """The lengths in blocks, and the fine bounds."""
+    cells, is_told = _unit_cells(thumbnails)
+    cells[~is_told] = 0
+    grid = cells.reshape(-1, THUMBNAIL_CELLS, THUMBNAIL_CELLS)
+    mean = _sums(grid, _SMALL_CELLS) / np.float32(_SMALL_CELLS)  # along a direction of length 1
+    squared = _sums(grid**2, _BLOCK_CELLS)
+    of_means = _sums(mean**2, _BLOCK_CELLS // _SMALL_CELLS)
+    # A little more than is left, because rounding must not make it less.
+    left = np.sqrt(np.maximum(squared * np.float32(1 + 1e-5) - of_means, 0))
+    n = len(cells)
+    fine = np.hstack([mean.reshape(n, _SMALLS), left.reshape(n, _BLOCKS)])
+    return np.sqrt(squared).reshape(n, _BLOCKS), fine
+
+
+def _sums(grid: NDArray[np.float32], side: int) -> NDArray[np.float32]:
+    """(n, m, m) sums over squares of (n, m * side, m * side)."""
+    n, m = len(grid), grid.shape[1] // side
+    columns = np.kron(np.eye(m, dtype=np.float32), np.ones((side, 1), np.float32))
+    along: NDArray[np.float32] = grid.reshape(-1, m * side) @ columns
+    summed: NDArray[np.float32] = along.reshape(n, m, side, m).sum(axis=2)
+    return summed
+
+
+def _candidates(bounds: _Bounds, aspects: NDArray[np.float64]) -> Iterator[NDArray[np.intp]]:
     """Pairs that may be alike; nearly all others are left out, none that is.
 
-    Only slides of nearly one shape are compared, and first by the lengths of the parts that their
-    vectors have in blocks of cells: by the Cauchy-Schwarz inequality in each block, two vectors cannot
-    correlate by more than these few lengths do.
+    Only slides of nearly one shape are compared, and these by what bounds their correlation: each pair by
+    the coarse bound, which is most of the work, and what is left by the fine one.
 
     Args:
-        cells: of length 1, shape (n, cells).
-        aspects: shape (n,).
+        bounds: of slides in order of their shape.
+        aspects: shape (n,), rising.
 
     Yields:
-        Some pairs of places, shape (2, m), in any order.
+        Some pairs of places, shape (2, m).
     """
-    blocks = cells.reshape(len(cells), _BLOCKS, _BLOCK_CELLS, _BLOCKS, _BLOCK_CELLS)
-    order = np.argsort(aspects)
-    lengths = np.sqrt(np.einsum("nabcd,nabcd->nac", blocks, blocks))[order].reshape(
-        len(order), _BLOCKS**2
-    )
-    widest = np.searchsorted(aspects[order], aspects[order] / (1 - 1.01 * _SAME_SHAPE), "right")
-    least = ALIKE_LIKENESS - 1e-3  # more than rounding to 32 bits can do
-    for start in range(0, len(order), _TOGETHER):
+    widest = np.searchsorted(aspects, aspects / (1 - 1.01 * _SAME_SHAPE), "right")
+    coarse, fine = bounds.coarse, bounds.fine
+    for start in range(0, len(aspects), _TOGETHER):
         some = slice(start, start + _TOGETHER)
-        for other in range(start, int(widest[some][-1]), _TOGETHER):
-            likely = lengths[some] @ lengths[other : other + _TOGETHER].T >= least
-            places = np.argwhere(likely) + np.array((start, other))
+        for begin in range(start, int(widest[some][-1]), _TOGETHER):
+            others = slice(begin, begin + _TOGETHER)
+            places = _likely(coarse[some], coarse[others])
+            is_dense = len(places) > _MANY * len(coarse[some]) * len(coarse[others])
+            if is_dense:  # all products at once then take less than one after the other
+                places = _likely(fine[some], fine[others])
+            places += np.array((start, begin))
+            if not is_dense:
+                product = np.einsum("nc,nc->n", fine[places[:, 0]], fine[places[:, 1]])
+                places = places[product >= _LEAST_PRODUCT]
             places = places[places[:, 0] < places[:, 1]]
-            for at in range(0, len(places), _TOGETHER):
-                yield order[places[at : at + _TOGETHER].T]
+            if len(places):
+                yield places.T
+
+
+def _likely(some: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[np.intp]:
+    """(m, 2) places of pairs whose product reaches the least."""
+    # argwhere would take longer than the products.
+    flat = np.flatnonzero(some @ others.T >= _LEAST_PRODUCT)
+    return np.stack(np.divmod(flat, len(others)), axis=1)
+
+
+def _unit_cells(
+    thumbnails: Sequence[NDArray[np.uint8]],
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """(n, cells) the detail of overviews as vectors of length 1, and whether there is any."""
+    cells = np.stack([_detail(t) for t in thumbnails])
+    is_told = cells.std(axis=1) >= _LEAST_DETAIL
+    cells /= np.maximum(np.linalg.norm(cells, axis=1, keepdims=True), 1e-9)
+    return cells, is_told
 
 
 def _detail(thumbnail: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -6,6 +6,7 @@ import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Literal
 
 import numpy as np
@@ -58,18 +59,18 @@ def choose_tiles(
     tissue = np.asarray(tissue_shares, float)
     with_hard = _showing_whole(labels, hard_negative_boxes_px)
     chosen: dict[int, TileKind] = {}
-    background = []
+    background: list[tuple[bytes, int]] = []
     for position, tile in enumerate(labels):
         if tile.boxes:
             chosen[position] = "object"
         elif with_hard[position]:
             chosen[position] = "hard_negative"
         elif tissue[position] >= LEAST_TISSUE and tile.usable_share >= LEAST_USABLE:
-            background.append(position)
+            background.append((_draw(seed, slide_key, tile.tile.index), position))
     objects = sum(kind == "object" for kind in chosen.values())
     wanted = math.ceil(objects * background_ratio) if objects else background_empty_slide
-    background.sort(key=lambda position: _draw(seed, slide_key, labels[position].tile.index))
-    chosen.update(dict.fromkeys(background[:wanted], "background"))
+    background.sort()
+    chosen.update((position, "background") for _, position in background[:wanted])
     return [ChosenTile(labels[position], chosen[position]) for position in sorted(chosen)]
 
 
@@ -78,9 +79,11 @@ def _showing_whole(labels: Sequence[TileLabels], boxes_px: ArrayLike) -> NDArray
     showing = np.zeros(len(labels), bool)
     if len(labels) == 0 or len(boxes) == 0:
         return showing
-    tiles = [label.tile for label in labels]
-    low = np.array([(t.x_px, t.y_px) for t in tiles]) - _WHOLE_SLACK_PX
-    high = np.array([(t.x_px + t.width_px, t.y_px + t.height_px) for t in tiles]) + _WHOLE_SLACK_PX
+    # One after the other: as objects two million tiles would take a gigabyte.
+    sides = ((t.x_px, t.y_px, t.width_px, t.height_px) for t in (label.tile for label in labels))
+    xywh = np.fromiter(chain.from_iterable(sides), float, 4 * len(labels)).reshape(-1, 4)
+    low = xywh[:, :2] - _WHOLE_SLACK_PX
+    high = xywh[:, :2] + xywh[:, 2:] + _WHOLE_SLACK_PX
     for box in boxes:  # few: each was rejected by hand
         showing |= (low <= box[:2]).all(axis=1) & (box[2:] <= high).all(axis=1)
     return showing

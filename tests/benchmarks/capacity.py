@@ -159,7 +159,7 @@ def measured_table(measured: dict[str, Any]) -> str:
         ("detection: manifest, per slide (kB)", number(s["detect_manifest_bytes_per_slide"] / 1e3)),
         ("history: one detection run, per slide (bytes)", number(s["history_bytes_per_slide"])),
     ]  # fmt: skip
-    return _table(["measured", "value"], rows)
+    return table(["measured", "value"], rows)
 
 
 def projected_table(measured: dict[str, Any]) -> str:
@@ -186,7 +186,7 @@ def projected_table(measured: dict[str, Any]) -> str:
             limit = max(hours, key=lambda k: hours[k])
             figures = [load.workers_h, load.gpus_h, load.read_tb, load.written_tb, *hours.values()]
             rows.append((f"{slides:,}", load.command, *map(number, figures), limit))
-    return _table(head, rows)
+    return table(head, rows)
 
 
 def size_table(measured: dict[str, Any]) -> str:
@@ -207,7 +207,7 @@ def size_table(measured: dict[str, Any]) -> str:
         "manifest of a detection (MB)",
         "history, per detection run (MB)",
     ]
-    return _table(head, rows)
+    return table(head, rows)
 
 
 def document(measured: dict[str, Any]) -> str:
@@ -230,7 +230,8 @@ def document(measured: dict[str, Any]) -> str:
     return "\n\n".join((measured_on, tables[0], assumed, tables[1], tables[2]))
 
 
-def _table(head: list[str], rows: list[tuple[str, ...]]) -> str:
+def table(head: list[str], rows: list[tuple[str, ...]]) -> str:
+    """A table as Markdown."""
     lines = [head, ["---"] * len(head), *map(list, rows)]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 

@@ -17,11 +17,14 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+import bench_growth
 import bench_load
 import bench_merge
 import bench_scale
 import bench_tiles
 
+from glombridge.ledger import History, Ledger
+from glombridge.ledger.writes import read_writes
 from glombridge.tiles.leaks import LeakItem, SlideLook, check_leaks
 
 pytestmark = pytest.mark.slow
@@ -65,6 +68,38 @@ def test_commands_grow_in_proportion(
         rows.append({"size": n, "commands": bench_load.measure(project)})
     growth = bench_load.exponents(rows, empty)
     assert all(g < MOST for told in growth.values() for g in told.values()), json.dumps(growth)
+
+
+@pytest.mark.parametrize("name", bench_growth.SERIES)
+def test_steps_over_whole_projects_grow_in_proportion(name: str) -> None:
+    """Also looking for leaks, at these sizes: its share that grows with the square is small there."""
+    growth = bench_growth.measured(name, quick=True)["exponents"]
+    assert all(g < MOST for told in growth.values() for g in told.values()), json.dumps(growth)
+
+
+def test_planned_tiles_take_little_memory() -> None:
+    """Two million of them were 3 GB before the first was cut."""
+    few, many = (bench_growth.called("plan_tiles", "", n)["peak_mb"] for n in (5000, 100_000))
+    assert (many - few) * 2**20 < 600 * 95_000
+
+
+def test_the_list_of_writes_grows_in_proportion(tmp_path: Path) -> None:
+    def cpu(n_images: int) -> float:
+        history = History(tmp_path / f"{n_images}.jsonl")
+        said = {"write": "write-001", "sha256": "1", "replaced": "0", "at": "2025-01-01T00:00:00Z"}
+        lines = [
+            json.dumps({"v": 2, "event": event, "command": "push", "image": image, **said})
+            for image in range(n_images)
+            for event in ("write-begun", "write-done")
+        ]
+        history.path.write_text("\n".join(lines) + "\n", "utf-8")
+        with Ledger.in_memory(history) as ledger:
+            assert len(read_writes(ledger)[0].images) == n_images
+            return least(lambda: bench_scale.cpu_seconds(lambda: read_writes(ledger))[0])
+
+    sizes = 2000, 16_000
+    small, large = map(cpu, sizes)
+    assert exponent(sizes, (small, large)) < MOST
 
 
 def test_a_push_takes_little_more_memory_than_a_pull(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from sklearn.metrics import precision_recall_curve
 
 from glombridge.detection.boxes import Boxes
 from glombridge.evaluation.calibration import calibrate
+from glombridge.evaluation.intervals import patient_resamples
 from glombridge.evaluation.matching import match_boxes
 from glombridge.evaluation.ranking import (
     COCO_IOUS,
@@ -109,6 +110,27 @@ def test_weights_are_slides_that_stand_there_more_than_once(seed: int, n: int) -
         assert weighted is None
     else:
         assert weighted == pytest.approx(expected, abs=1e-9)
+
+
+def at_every_detection(ranking: Ranking, slide_weights: np.ndarray) -> float:
+    """Average precision with recall and precision at each detection, also where neither can rise."""
+    n_truth = float(slide_weights @ ranking.n_truth)
+    weight = slide_weights[ranking.slide]
+    true, seen = np.cumsum(weight * ranking.is_true), np.cumsum(weight)
+    precision = true / (seen + np.spacing(1))
+    best = np.maximum.accumulate(precision[::-1])[::-1]
+    at = np.searchsorted(true / n_truth, np.linspace(0, 1, 101), side="left")
+    return float(np.append(best, 0.0)[at].mean())
+
+
+@given(seeds, st.integers(1, 6), st.booleans())
+@settings(deadline=None, max_examples=150)
+def test_average_precision_looks_at_true_detections_only(seed: int, n: int, ties: bool) -> None:
+    slides = random_slides(seed, n, ties=ties)
+    ranking = Ranking.of([(b, match_boxes(b, t)) for b, t in slides])
+    for weights in patient_resamples(n, resamples=5, seed=seed):
+        if weights @ ranking.n_truth:
+            assert average_precision(ranking, weights) == at_every_detection(ranking, weights)
 
 
 @given(seeds, st.integers(1, 6), st.booleans())

@@ -14,7 +14,7 @@ import shapely
 
 from glombridge.cli import main
 from glombridge.errors import InputError
-from glombridge.ledger import State, Workspace
+from glombridge.ledger import Ledger, State, Workspace
 from glombridge.objects import ObjectKind, Outline, PathClass, SlideObject
 from glombridge.provenance import CONFIDENCE, QUEUE, QUEUE_RANK, REASON, SCORE_SD
 from glombridge.qupath import HierarchyEdit, ImageServerInfo, NativeStore
@@ -223,6 +223,24 @@ def test_layers_that_disagree_come_first(project: Project) -> None:
     assert {r.reason for r in alone} == {"seen by main, not by second"}
     assert {r.reason for r in both} == {"seen by main and second", "seen by second and main"}
     assert all(r.candidate.object.outline.bounds[0] >= 2000 for r in alone)
+
+
+@pytest.mark.parametrize("n_images", [2, 9])
+def test_what_is_asked_of_all_images_is_asked_once(
+    project: Project, monkeypatch: pytest.MonkeyPatch, n_images: int
+) -> None:
+    info = ImageServerInfo(width=4000, height=3000, mpp_x=0.5, mpp_y=0.5)
+    for k in range(n_images - 2):
+        project.store.add_image(project.store.folder / f"{k}.tif", name=f"{k}.tif", metadata=info)
+    pushed(project)
+    calls = []
+    for name in ("layers", "states"):
+        real = getattr(Ledger, name)
+        monkeypatch.setattr(
+            Ledger, name, lambda self, real=real: (calls.append(real), real(self))[1]
+        )
+    assert len(queue(project, guards=Guards(dry_run=True)).ranked) == 6 * n_images
+    assert len(calls) == 2
 
 
 def test_test_patients_are_refused(project: Project) -> None:

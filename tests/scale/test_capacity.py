@@ -14,6 +14,7 @@ DOCUMENT = TESTS.parent / "docs" / "scaling.md"
 sys.path.insert(0, str(TESTS / "benchmarks"))
 
 import capacity  # noqa: E402 - a script beside the benchmarks
+import growth  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -25,6 +26,15 @@ def test_the_tables_of_the_document_are_those_of_the_results(measured: dict[str,
     text = DOCUMENT.read_text("utf-8")
     between = text.partition("<!-- capacity -->\n")[2].partition("<!-- /capacity -->")[0]
     assert between.strip() == capacity.document(measured)
+
+
+def test_the_tables_of_growth_are_those_of_the_results() -> None:
+    text = DOCUMENT.read_text("utf-8")
+    between = text.partition("<!-- growth -->\n")[2].partition("<!-- /growth -->")[0]
+    results = (
+        json.loads((growth.RESULTS / n).read_text("utf-8")) for n in ("growth.json", "load.json")
+    )
+    assert between.strip() == growth.document(*results)
 
 
 def test_all_grows_in_proportion_but_comparing(measured: dict[str, Any]) -> None:

@@ -257,3 +257,79 @@ def test_no_step_grows_with_tiles_times_objects(make):
     objects = [make.square(i, x, y) for i, (x, y) in enumerate(rng.random((5000, 2)) * 79_000)]
     grid = Grid.of(frame, TileSpec(1600, 1200))
     assert sum(len(t.boxes) for t in label_tiles(grid, objects, GLOM)) >= 5000
+
+
+@pytest.mark.parametrize(("x", "kept", "slivers"), [(150, 1, 0), (140, 0, 1)])
+def test_an_object_that_reaches_into_a_hidden_tile_is_all_that_teaches_there(
+    make, x, kept, slivers
+):
+    areas = Areas(searched=box(0, 0, 200, 400))
+    right = label_tiles(QUARTERS, [make.square(1, x, 20)], GLOM, areas=areas)[1]
+    assert (len(right.boxes), len(right.slivers)) == (kept, slivers)
+    assert right.painted.area == pytest.approx(40_000 - kept * 100 * (x + 100 - 200))
+    assert right.usable_share == pytest.approx(kept * 100 * (x + 100 - 200) / 40_000)
+
+
+def blobs(rng, reach):
+    """Some areas, round and square, also beyond the image; or none."""
+    shapes = []
+    for _ in range(rng.integers(0, 5)):
+        x, y = rng.integers(-50, reach + 50, 2).tolist()
+        size = float(rng.integers(5, 250))
+        round_ = rng.random() < 0.5
+        shapes.append(shapely.Point(x, y).buffer(size) if round_ else box(x, y, x + size, y + size))
+    return shapely.union_all(shapes) if shapes else None
+
+
+def glomerulus(number, x, y):
+    outline = Outline.ellipse(x, y, x + 60, y + 60)
+    return SlideObject(UUID(int=number), ObjectKind.ANNOTATION, outline, PathClass(("Glomerulus",)))
+
+
+def tile_by_tile(grid, objects, areas, rule):
+    """Of each tile the objects it shows, the slivers, and what is painted out, one after the other."""
+    frame = grid.frame
+    image = box(0, 0, frame.width_px, frame.height_px)
+    nothing = shapely.Polygon()
+    searched, ignored, pending, cleared = (
+        shape or nothing
+        for shape in (areas.searched or image, areas.ignored, areas.pending, areas.cleared)
+    )
+    hidden = (pending | (image - searched)) - cleared | ignored
+    used = labelled_objects(objects, GLOM, areas)
+    for left, top, right, bottom in grid.boxes_px():
+        tile = box(left, top, right, bottom)
+        parts = [(o.id, o.outline.geometry & tile, o.outline.geometry.area) for o in used]
+        shares = [(i, part, part.area / whole) for i, part, whole in parts if part.area]
+        kept = [(i, part) for i, part, share in shares if share >= rule.keep]
+        slivers = [(i, part) for i, part, share in shares if rule.drop <= share < rule.keep]
+        painted = shapely.union_all([hidden & tile, *(part for _, part in slivers)])
+        painted = painted - shapely.union_all([part for _, part in kept])
+        yield kept, slivers, painted, 1 - painted.area / (tile & image).area
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), together=st.sampled_from([1, 7, 1 << 15]))
+def test_labels_are_those_of_each_tile_by_itself(seed, together):
+    rng = np.random.default_rng(seed)
+    width, height = rng.integers(30, 700, 2).tolist()
+    spec = TileSpec(*rng.integers(20, 150, 2).tolist(), float(rng.choice([0, 1 / 3])), 0.5)
+    grid = Grid.of(Frame("a", width, height, 0.25, 0.25), spec)
+    areas = Areas(*(blobs(rng, max(width, height)) for _ in range(4)))
+    corners = rng.uniform(0, max(width, height), (6, 2)).tolist()
+    objects = [glomerulus(k, *corner) for k, corner in enumerate(corners)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("glombridge.tiles.labels._TOGETHER", together)
+        labels = label_tiles(grid, objects, GLOM, areas=areas)
+    assert [label.tile for label in labels] == [grid[k] for k in range(len(grid))]
+    plain = tile_by_tile(grid, objects, areas, VisibleRule())
+    for k, (label, (kept, slivers, painted, usable)) in enumerate(zip(labels, plain, strict=True)):
+        assert [b.object_id for b in label.boxes] == [i for i, _ in kept]
+        assert list(label.slivers) == [i for i, _ in slivers]
+        assert label.usable_share == pytest.approx(max(0, usable), abs=1e-6)
+        tile = label.tile
+        scale = tile.width_target_px / tile.width_px, tile.height_target_px / tile.height_px
+        there = label.painted or shapely.Polygon()
+        back = shapely.transform(there, lambda xy, t=tile, s=scale: xy / s + (t.x_px, t.y_px))
+        assert (back ^ painted).area < 1e-3
+        assert labels[k] == label

@@ -127,8 +127,12 @@ def every_pair(items):
     shapes=st.sampled_from([0.0, 0.01, 0.02, 0.1, 2.0]),
     uneven=st.sampled_from([0.0, 0.5, 0.6, 0.7, 0.8]),
     together=st.sampled_from([4, 1024]),
+    many=st.sampled_from([0.0, 0.01, 1.0]),
+    directions=st.sampled_from([1, 31, 63]),
 )
-def test_no_pair_is_missed(seed, n, families, amount, grain, shapes, uneven, together):
+def test_no_pair_is_missed(
+    seed, n, families, amount, grain, shapes, uneven, together, many, directions
+):
     rng = np.random.default_rng(seed)
     bases = [cv2.resize(rng.random((grain, grain)) * 200 + 20, (64, 64)) for _ in range(families)]
     items = []
@@ -142,6 +146,8 @@ def test_no_pair_is_missed(seed, n, families, amount, grain, shapes, uneven, tog
         items.append(LeakItem(str(k), f"p{k}", "train", SlideLook(str(k), aspect, thumbnail)))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("glombridge.tiles.leaks._TOGETHER", together)
+        patch.setattr("glombridge.tiles.leaks._MANY", many)
+        patch.setattr("glombridge.tiles.leaks._DIRECTIONS", directions)
         found = {(a, b) for a, b, _ in _like_pairs(items)}
     wanted, likeness = every_pair(items) if items else (set(), None)
     # What lies on the threshold may be rounded to either side.
