@@ -19,7 +19,7 @@ _WHOLE_SLACK_PX = 1e-6  # a border that differs only by rounding still counts as
 MOST_TILE_PX = 16_384
 """Longest side of a tile: one of 16,384 x 16,384 px has 800 MB."""
 MOST_TILES = 2_000_000
-"""Of one image. Each takes about 1 kB before the first is cut; the paper's tiles on 200,000 x 200,000 px are
+"""Of one image. Planning as many takes seconds and some hundred MB; the paper's tiles on 200,000 x 200,000 px are
 47,000."""
 
 
