@@ -64,7 +64,8 @@ def grades(
         InputError: no scheme, a grade outside its range (all are named), a case item that cannot be,
             or an image that is not in the project.
         PartlyDoneError: an image could not be read; there are no figures then.
-        MachineError: the tables cannot be written.
+        ProtectedError: another process is writing tables there.
+        MachineError: the tables cannot be written; they are as they were.
     """
     if scheme is not None:
         settings = project.settings.with_scheme(scheme, Path.cwd())

@@ -177,6 +177,21 @@ def table(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+def test_tables_are_all_of_one_call(
+    study: Study,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    replacing_fails: Callable[[int], None],
+) -> None:
+    study.add("a.svs", "P1", *ten("Cellular crescent"))
+    out = tmp_path / "out"
+    run_json(capsys, "grades", study.folder, "--out", out)
+    before = files_in(out)
+    replacing_fails(2)
+    assert run("grades", study.folder, "--out", out, "--scheme", "three-grade") == 7
+    assert files_in(out) == before
+
+
 def test_what_is_printed(study: Study, capsys: pytest.CaptureFixture[str]) -> None:
     study.add("a.svs", "P1", *ten("Cellular crescent")[:6], glomerulus(20, graded=False))
     study.add("b.svs", "P2", glomerulus(1))

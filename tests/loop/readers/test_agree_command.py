@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from uuid import UUID
@@ -65,6 +66,20 @@ def test_the_loop_of_two_readers(
     shown = capsys.readouterr().out
     assert "to adjudicate: 3" in shown
     assert "undefined" in shown
+
+
+def test_tables_are_all_of_one_call(
+    project: Path,
+    readers: tuple[Path, Path],
+    capsys: pytest.CaptureFixture[str],
+    replacing_fails: Callable[[int], None],
+) -> None:
+    out = project.with_name("tables")
+    run_json(capsys, "agree", *readers, "--out", out)
+    before = files_in(out)
+    replacing_fails(2)
+    run_json(capsys, "agree", *reversed(readers), "--out", out, code=7)
+    assert files_in(out) == before
 
 
 def test_adjudication_is_a_queue_that_changes_nobodys_marks(
