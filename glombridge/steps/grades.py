@@ -303,6 +303,8 @@ def _case(
         [Slide(s.entry.id, s.entry.name, s.figures.glomeruli, s.counting) for s in slides]
     )
     counted = [s for s in slides if s.entry.id in choice.images]
+    # Where nothing is declared, one more glomerulus may change which slide counts.
+    is_declared = any(s.counting is not Counting.NOTHING for s in counted)
     entered = dict(items.of(patient))
     figures = None
     if counted:
@@ -319,5 +321,5 @@ def _case(
         entered,
         tuple(item.name for item in scheme.case_items if item.name not in entered),
         is_adequate,
-        sum(s.pending for s in counted),
+        sum(s.pending for s in (counted if is_declared else slides)),
     )

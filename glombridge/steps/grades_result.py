@@ -69,7 +69,8 @@ class CaseGrades:
         missing_items: not entered.
         is_adequate: whether there are as many glomeruli as the scheme asks for; ``None`` = it asks
             for none, or there are no figures.
-        pending: proposals nobody has judged on the slides that count.
+        pending: proposals nobody has judged that may change the figures: on the counted slides if
+            these are declared, else on all.
     """
 
     patient: str

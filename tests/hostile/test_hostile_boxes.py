@@ -16,6 +16,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import numpy as np
 import polars as pl
@@ -26,6 +27,8 @@ from glombridge.detection.boxes import Boxes
 from glombridge.detection.parquet_claims import BOOLEAN, BYTES, FLOAT, INT32, claims_of
 from glombridge.detection.raw import SlideDetections
 from glombridge.documents import parse_wkb, parse_wkbs, parse_wkt
+from glombridge.errors import DamagedFileError
+from glombridge.ledger import History, Ledger
 
 SIDES = ("left", "top", "right", "bottom")
 ABOUT = {
@@ -168,6 +171,23 @@ def test_changed_boxes_without_a_hash(count: int, compression: str, tmp_path: Pa
         told += in_little_memory(whole, *paths[k : k + 1000])[1:]
     assert len(told) == count
     assert 0 < told.count("refused") < count
+
+
+@pytest.mark.parametrize("wkb", ["zz", "01", 7, A_BOX.hex()[:-2]], ids=str)
+def test_outlines_of_a_history_that_are_none(wkb: Any, tmp_path: Path) -> None:
+    outline = {"kind": "polygon", "wkb": wkb, "plane": [-1, 0, 0]}
+    added = {"id": str(UUID(int=1)), "class": None, "measurements": {}, "outline": outline}
+    history = History(tmp_path / "history.jsonl")
+    where = {"image": 1, "layer": "main", "run": "detect-001", "model": "m", "snapshot": None}
+    hashes = {"sha256": "0", "replaced": ""}
+    write = {"write": "write-001", "command": "push", "add": [added]}
+    history.append("write-begun", **write, **where, **hashes)
+    history.append("write-done", write="write-001", image=1)
+    with (
+        Ledger.in_memory(history) as ledger,
+        pytest.raises(DamagedFileError, match=r"history\.jsonl"),
+    ):
+        ledger.base(1)
 
 
 @pytest.mark.parametrize("n", [0, 1, 300_000])

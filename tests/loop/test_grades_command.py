@@ -246,6 +246,40 @@ def test_slides_of_a_case_are_never_added_up_silently(
 
 
 @pytest.mark.parametrize(
+    ("glomeruli", "declared", "counted", "pending"),
+    [
+        # a has 2 proposals nobody has judged, b has 4.
+        pytest.param((3, 0), {}, [1], 6, id="one more glomerulus on b would change the slide"),
+        pytest.param((3, 1), {}, [], 6, id="no slide counts yet"),
+        pytest.param((0, 0), {}, [], 6, id="nothing is marked yet"),
+        pytest.param((3, 1), {"a": "true"}, [1], 2, id="b does not count"),
+        pytest.param((3, 0), {"b": "true"}, [2], 4, id="a does not count"),
+        pytest.param((3, 1), {"a": "distinct"}, [1], 2, id="b is not distinct"),
+        pytest.param((3, 1), {"a": "distinct", "b": "distinct"}, [1, 2], 6, id="both are distinct"),
+        pytest.param((3, 1), {"a": "true", "b": "true"}, [], 6, id="a contradiction"),
+    ],
+)
+def test_proposals_that_may_change_the_figures_of_a_case(
+    study: Study,
+    capsys: pytest.CaptureFixture[str],
+    glomeruli: tuple[int, int],
+    declared: dict[str, str],
+    counted: list[int],
+    pending: int,
+) -> None:
+    for name, n, n_pending in zip("ab", glomeruli, (2, 4), strict=True):
+        open_ones = [
+            glomerulus(50 + k, graded=False, name="Glomerulus: Proposed") for k in range(n_pending)
+        ]
+        said = {COUNTING: declared[name]} if name in declared else {}
+        study.add(f"{name}.svs", "P1", *ten()[:n], *open_ones, **said)
+    told = run_json(capsys, "grades", study.folder)
+    assert [s["pending_proposals"] for s in told["slides"]] == [2, 4]
+    (case,) = told["cases"]
+    assert (case["counted_images"], case["pending_proposals"]) == (counted, pending)
+
+
+@pytest.mark.parametrize(
     ("graded", "ungraded", "adequate"), [(7, 0, False), (8, 0, True), (6, 2, True), (0, 8, True)]
 )
 def test_adequacy_counts_marked_glomeruli_graded_or_not(
