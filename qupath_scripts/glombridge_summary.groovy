@@ -5,7 +5,8 @@
  *         the share with its numerator and denominator. A glomerulus that was not graded for a lesion is in neither of
  *         the two: missing grades are never normal. Case figures come from the one slide whose image metadata
  *         glombridge.counting is 'true', from slides that it calls 'distinct', or from the only slide with glomeruli;
- *         never from a silent sum, because serial sections show the same glomerulus again. Nothing is changed.
+ *         never from a silent sum, because serial sections show the same glomerulus again. Open proposals of a case are
+ *         those that may change its figures: without a declared slide those on all of its slides. Nothing is changed.
  *         Research use only. Indices of activity and chronicity, and what is entered per case: 'glombridge grades'.
  * Needs:  QuPath 0.4 or later, no extension; a project with glombridge/scheme.json, which 'glombridge scripts' writes;
  *         glombridge_shared, _exchange and _dialogs.groovy in the same folder.
@@ -265,8 +266,10 @@ Map summary(Object project) {
     List<Map> cases = slides.findAll { it.patient != null }.groupBy { it.patient }.sort().collect { patient, of ->
         Map choice = choose(of)
         choice.slides.each { it.counted = true }
+        // Where nothing is declared, one more glomerulus may change which slide counts.
+        List undecided = choice.slides.any { it.counting != 'nothing' } ? choice.slides : of
         [patient: patient, slides: of*.image, counted_images: choice.slides*.image_id, why: choice.why.toString(),
-         pending_proposals: choice.slides.sum { it.pending_proposals } ?: 0,
+         pending_proposals: undecided.sum { it.pending_proposals } ?: 0,
          figures: choice.slides ? figures(choice.slides.collectMany { it.found }, scheme, rules) : null,]
     }
     List<String> notes = []

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -74,3 +75,23 @@ def data() -> Path:
 def no_qupath(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever runs the tests may have a QuPath open; only tests about that may see one."""
     monkeypatch.setattr(running_qupath, "running_qupath", list)
+
+
+@pytest.fixture
+def replacing_fails(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Once so many files took their places in this process, one cannot."""
+    replace = os.replace
+
+    def fail_after(times: int) -> None:
+        left = times
+
+        def failing(*paths: Path) -> None:
+            nonlocal left
+            left -= 1
+            if left == -1:
+                raise OSError(errno.EIO, "Input/output error")
+            replace(*paths)
+
+        monkeypatch.setattr("glombridge.qupath.saving.os.replace", failing)
+
+    return fail_after

@@ -7,23 +7,37 @@ import io
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import shapely
+from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
-from ..documents import parse_json
+from ..documents import parse_json, parse_wkbs, parse_wkt
 from ..errors import DamagedFileError, GlombridgeError
 from ..objects import box_polygons
 from ..qupath.saving import atomic_write
 from .boxes import Boxes, Floats
+from .parquet_claims import BOOLEAN, BYTES, FLOAT, INT32, claims_of
 from .stitch import DEFAULT_METHOD, stitch
 
+if TYPE_CHECKING:
+    import polars as pl
+
 _FORMAT = 1
-_MOST_BOXES = 20_000_000  # a compressed file of 2 kB can hold billions of rows that are alike
 _KEY = "glombridge"
 _SIDES = ("left", "top", "right", "bottom")
+_MOST_BOXES = 20_000_000
+_MOST_BYTES = 4 << 30
+_MOST_BOXES_ALIKE = 100_000
+"""Of more boxes than this each takes a byte at least; 2 kB can hold billions of rows that are alike."""
+_TYPES = {
+    **dict.fromkeys((*_SIDES, "score", "score_sd"), FLOAT),
+    **dict.fromkeys(("class", "tile"), INT32),
+    **{f"cut_{side}": BOOLEAN for side in _SIDES},
+    "outline": BYTES,
+}
 
 
 @dataclass(frozen=True)
@@ -137,19 +151,22 @@ class SlideDetections:
         import polars as pl
 
         try:
+            size = path.stat().st_size
+            if size > _MOST_BYTES or not path.is_file():
+                msg = f"{size} bytes are more than the boxes of a slide take, or it is no file"
+                raise ValueError(msg)
             data = path.read_bytes()
+            claims = claims_of(data, _TYPES)
+            if claims.rows > min(_MOST_BOXES, max(_MOST_BOXES_ALIKE, size)):
+                msg = f"{claims.rows} boxes are more than a slide has"
+                raise ValueError(msg)
             about = parse_json(pl.read_parquet_metadata(io.BytesIO(data))[_KEY])
             if about["format"] != _FORMAT:
                 msg = f"format {about['format']} is not known"
                 raise ValueError(msg)
-            # Files of earlier versions have none. A damaged column can make polars ask for more
-            # memory than there is, and that ends the process (polars 2.1), so it must not see one.
+            # Files of earlier versions have none.
             if "columns_sha256" in about and about["columns_sha256"] != _columns_sha256(data):
                 msg = "its bytes have changed"
-                raise ValueError(msg)
-            rows = pl.scan_parquet(io.BytesIO(data)).select(pl.len()).collect().item()
-            if rows > _MOST_BOXES:
-                msg = f"{rows} boxes are more than a slide has"
                 raise ValueError(msg)
             table = pl.read_parquet(io.BytesIO(data))
             scanned = _unpacked(about["scanned"])
@@ -163,7 +180,7 @@ class SlideDetections:
                 table["score_sd"].to_numpy().astype(np.float64)
                 if "score_sd" in table.columns
                 else None,
-                shapely.from_wkb(np.array(table["outline"].to_list(), object))
+                _outlines(table["outline"], claims.most_bytes)
                 if "outline" in table.columns
                 else None,
             )
@@ -174,7 +191,7 @@ class SlideDetections:
                 int(about["width_px"]),
                 int(about["height_px"]),
                 _unpacked(about["unreadable"]),
-                None if about["region"] is None else shapely.from_wkt(about["region"]),
+                None if about["region"] is None else parse_wkt(about["region"]),
             )
         except (
             GlombridgeError,
@@ -183,6 +200,14 @@ class SlideDetections:
         ) as error:
             msg = f"{path} does not hold the boxes of a slide: {error}. Run 'glombridge detect' again."
             raise DamagedFileError(msg) from error
+
+
+def _outlines(column: pl.Series, most_bytes: int) -> NDArray[np.object_]:
+    """Polygons from well-known binary; of values that are alike the file holds one."""
+    if (column.bin.size().sum() or 0) > most_bytes:
+        msg = "its outlines are larger than the file"
+        raise ValueError(msg)
+    return np.array(parse_wkbs(column.to_list()), object)
 
 
 def _columns_sha256(data: bytes) -> str:

@@ -7,6 +7,7 @@ busy or damaged. It is an index: deleting it costs the time to build it anew.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import logging
 import sqlite3
@@ -14,11 +15,13 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from operator import itemgetter
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 from uuid import UUID
 
+from ..documents import expecting
 from ..errors import DamagedFileError
 from .history import History
 from .pushed import Drawing, Judgement, PushedObject, Version, version_of
@@ -294,16 +297,13 @@ class Ledger:
             f"o.id = step.object AND o.ours) AND {IN_FORCE} ORDER BY object, seq",
             (image,),
         )
-        found: list[PushedObject] = []
-        steps: list[tuple[Any, ...]] = []
-        for row in rows:
-            if steps and row[0] != steps[0][0]:
-                found.append(_pushed(steps))
-                steps = []
-            steps.append(row)
-        if steps:
-            found.append(_pushed(steps))
-        return found
+        by_object = itertools.groupby(rows, key=itemgetter(0))
+        with expecting(
+            self._history.path,
+            "a history as glombridge writes it",
+            "Restore the file from a backup.",
+        ):
+            return [_pushed(list(steps)) for _, steps in by_object]
 
     def drawn(self, image: int) -> dict[UUID, Drawing]:
         """Each object that a human drew into an image and that was there at the last look."""

@@ -42,7 +42,11 @@ def sha256_of(path: Path) -> str:
     return digest.hexdigest()
 
 
+def json_text(document: Any) -> str:
+    """A JSON document as it stands in a file that people may look into."""
+    return json.dumps(document, indent=2, ensure_ascii=False, sort_keys=False) + "\n"
+
+
 def write_json(path: Path, document: Any) -> None:
     """Write a JSON document completely or not at all."""
-    text = json.dumps(document, indent=2, ensure_ascii=False, sort_keys=False)
-    atomic_write(path, text.encode() + b"\n")
+    atomic_write(path, json_text(document).encode())

@@ -11,6 +11,7 @@ from uuid import UUID
 
 import shapely
 
+from ..documents import parse_wkb
 from ..objects import ObjectKind, Outline, OutlineKind, PathClass, Plane, SlideObject
 from ..provenance import CONFIDENCE
 from .states import State
@@ -182,7 +183,7 @@ def version_of(record: Mapping[str, Any], shared: Mapping[str, str], write: str 
     if "outline" in record:
         told = record["outline"]
         plane = Plane(*told["plane"])
-        outline = Outline(shapely.from_wkb(told["wkb"]), OutlineKind(told["kind"]), plane)
+        outline = Outline(parse_wkb(told["wkb"]), OutlineKind(told["kind"]), plane)
     else:
         outline = Outline.rectangle(*record["box"])
     in_full = "measurements" in record

@@ -7,11 +7,14 @@ import hashlib
 import os
 import platform
 import re
+import shutil
 from functools import lru_cache
 from pathlib import Path
 from uuid import uuid4
 
-_NAME = re.compile(r"\..+\.(?P<host>[0-9a-f]{12})-(?P<pid>\d+)-(?P<start>\d+)-[0-9a-f]{8}\.tmp")
+_NAME = re.compile(
+    r"\.(?P<name>.+)\.(?P<host>[0-9a-f]{12})-(?P<pid>\d+)-(?P<start>\d+)-[0-9a-f]{8}\.tmp"
+)
 _CLOCK_SLACK_SECONDS = (
     5  # the start time is counted from the boot, whose time the clock may correct
 )
@@ -37,18 +40,35 @@ def remove_leftovers(folder: Path, *, once: bool = False) -> None:
     if once and folder in _looked_at:
         return
     _looked_at.add(folder)
+    for path, _ in _left_behind(folder, folders=False):
+        with contextlib.suppress(OSError):
+            path.unlink()
+
+
+def remove_leftovers_of(folder: Path) -> None:
+    """Remove what killed processes of this host left of a folder they were making, beside it.
+
+    Only folders that :func:`temporary_name` named for this very one. Failure is no error.
+    """
+    for path, name in _left_behind(folder.parent, folders=True):
+        if name == folder.name:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _left_behind(folder: Path, *, folders: bool) -> list[tuple[Path, str]]:
+    """Temporary files, or folders, of processes of this host that have ended; the name each was to get."""
+    found = []
     with contextlib.suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
             match = _NAME.fullmatch(entry.name)
-            if (
-                match is None
-                or match["host"] != _host()
-                or not entry.is_file(follow_symlinks=False)
-            ):
+            if match is None or match["host"] != _host():
                 continue
-            if not _lives(int(match["pid"]), int(match["start"])):
-                with contextlib.suppress(OSError):
-                    Path(entry.path).unlink()
+            is_right = entry.is_dir if folders else entry.is_file
+            if is_right(follow_symlinks=False) and not _lives(
+                int(match["pid"]), int(match["start"])
+            ):
+                found.append((Path(entry.path), match["name"]))
+    return found
 
 
 def _lives(pid: int, start: int) -> bool:

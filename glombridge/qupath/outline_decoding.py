@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from shapely.geometry import LineString, MultiPoint, Point, Polygon
 from shapely.geometry.base import BaseGeometry
 
+from ..documents import parse_wkb
 from ..objects import FARTHEST_PX, Outline, OutlineKind, Plane, is_in_reach
 from . import descriptors as d
 from .javastream import Content, JavaArray, JavaObject
@@ -160,8 +161,8 @@ def _decode_geometry(roi: JavaObject) -> Outline:
         msg = "geometry without content"
         raise OpaqueError(msg)
     try:
-        geometry = shapely.from_wkb(wkb.raw)
-    except (shapely.errors.GEOSException, ValueError) as error:
+        geometry = parse_wkb(wkb.raw)
+    except ValueError as error:
         msg = f"geometry that cannot be read ({error})"
         raise OpaqueError(msg) from error
     if not is_in_reach(shapely.get_coordinates(geometry)):

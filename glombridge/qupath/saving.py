@@ -8,7 +8,7 @@ import hashlib
 import os
 import re
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -80,6 +80,55 @@ def atomic_write(path: Path, data: bytes) -> None:
     """
     with _published(path, data):
         pass
+
+
+def write_together(files: Mapping[Path, bytes]) -> None:
+    """Write files that belong together, the one that says that all are there last.
+
+    All are on the disk before one takes its place. Then those of an earlier call step aside, and the
+    new ones take their places: between the two some are missing, and never are there files of two
+    calls. Whoever calls sees to it that nobody else does at the same time.
+
+    Raises:
+        MachineError: the machine does not let us; the files are as they were.
+    """
+    targets = {path.resolve() if path.is_symlink() else path: d for path, d in files.items()}
+    new = {path: path.with_name(temporary_name(path.name)) for path in targets}
+    old = {path: path.with_name(temporary_name(path.name)) for path in targets}
+    moved: list[tuple[Path, Path]] = []
+    try:
+        for path, data in targets.items():
+            with _machine_errors("write", path):
+                _write_new(new[path], data)
+                _take_over_mode(new[path], path)
+        try:
+            for path in reversed(targets):
+                if path.is_file():  # a folder of that name stays, and is an error
+                    _move(path, old[path], moved)
+            for path in targets:
+                _move(new[path], path, moved)
+        except BaseException:
+            for before, after in reversed(moved):
+                # One that cannot go back stays under its temporary name.
+                with contextlib.suppress(OSError):
+                    os.replace(after, before)  # noqa: PTH105
+            raise
+        for path in old.values():
+            with contextlib.suppress(OSError):
+                path.unlink()
+    finally:
+        for path in new.values():
+            with contextlib.suppress(OSError):
+                path.unlink()
+    for folder in {path.parent for path in targets}:
+        _sync_folder(folder)
+
+
+def _move(path: Path, to: Path, moved: list[tuple[Path, Path]]) -> None:
+    # Noted before it is done: an interruption may come right behind it.
+    moved.append((path, to))
+    with _machine_errors("replace", path):
+        os.replace(path, to)  # noqa: PTH105
 
 
 def replace_file(
@@ -226,13 +275,8 @@ def _published(path: Path, data: bytes) -> Iterator[Path]:
     temporary: Path | None = None
     try:
         with _machine_errors("write", path):
-            candidate = path.with_name(temporary_name(path.name))
-            # Not mkstemp: a new file gets the mode that any other new file gets here.
-            with candidate.open("xb") as file:
-                temporary = candidate
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
+            temporary = path.with_name(temporary_name(path.name))
+            _write_new(temporary, data)
             _take_over_mode(temporary, path)
         yield temporary
         with _machine_errors("replace", path):
@@ -243,6 +287,14 @@ def _published(path: Path, data: bytes) -> Iterator[Path]:
             with contextlib.suppress(OSError):
                 temporary.unlink()
     _sync_folder(path.parent)
+
+
+def _write_new(path: Path, data: bytes) -> None:
+    # Not mkstemp: a new file gets the mode that any other new file gets here.
+    with path.open("xb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _take_over_mode(temporary: Path, path: Path) -> None:

@@ -6,8 +6,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import shapely
-
+from ..documents import parse_wkt
 from ..errors import InputError
 from ..ledger import State, Workspace
 from ..objects import SlideObject
@@ -204,7 +203,7 @@ def _others(
         pairs = pair_up(boxes[mine], boxes_of(s.base.object for s in proposed))
         sees = {mine[k] for k in pairs.found.tolist()}
         scanned = (desk.ledger.content(image, layer) or {}).get("scanned")
-        area = None if scanned is None else shapely.from_wkt(scanned)
+        area = None if scanned is None else parse_wkt(scanned)
         looked = was_scanned(boxes[mine], area)
         for k, has_looked in zip(mine, looked.tolist(), strict=True):
             if has_looked or k in sees:

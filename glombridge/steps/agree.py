@@ -10,11 +10,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..errors import InputError, MachineError, UsageError
+from ..errors import InputError, UsageError
 from ..filenames import cell_text
-from ..ledger.manifest import write_json
+from ..ledger.file_set import write_file_set
+from ..ledger.manifest import json_text
 from ..progress import SILENT, Reporter
-from ..qupath.saving import atomic_write
 from ..qupath.store import ImageEntry
 from ..review.agreement import Comparison, ReadImage, compare, places_of
 from ..review.disagreements import DISAGREEMENTS, as_signs
@@ -120,7 +120,8 @@ def agree(
             in common or images of other sizes, were graded by different schemes, or hold a grade
             outside its range.
         GlombridgeError: an image cannot be read.
-        MachineError: the tables cannot be written.
+        ProtectedError: another process is writing tables there.
+        MachineError: the tables cannot be written; they are as they were.
     """
     if len(projects) < 2:
         msg = (
@@ -356,35 +357,30 @@ def _notes(
 
 
 def _write(result: AgreeResult, out: Path) -> tuple[Path, ...]:
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        msg = f"cannot make the folder {out}: {error.strerror or error}"
-        raise MachineError(msg) from error
-    whole = out / "agreement.json"
-    write_json(whole, result.as_dict())
-    files = {
-        out / "agreement.csv": _lesion_rows(result),
-        out / "disagreements.csv": [
-            {**row, **{f"id {name}": text for name, text in row["ids"].items()}}
-            for row in result.disagreement_rows()
-        ],
+    found = [
+        {**row, **{f"id {name}": text for name, text in row["ids"].items()}}
+        for row in result.disagreement_rows()
+    ]
+    columns = [
+        *("rank", "image", "x0_px", "y0_px", "x1_px", "y1_px", "reason"),
+        *(f"id {name}" for name in result.readers),
+    ]
+    texts = {
+        "agreement.csv": _csv(_lesion_rows(result), _LESION_COLUMNS),
+        "disagreements.csv": _csv(found, columns),
+        "agreement.json": json_text(result.as_dict()),
     }
-    columns = {
-        out / "agreement.csv": _LESION_COLUMNS,
-        out / "disagreements.csv": [
-            *("rank", "image", "x0_px", "y0_px", "x1_px", "y1_px", "reason"),
-            *(f"id {name}" for name in result.readers),
-        ],
-    }
-    for file, rows in files.items():
-        text = io.StringIO()
-        writer = csv.DictWriter(text, columns[file], lineterminator="\n", extrasaction="ignore")
-        writer.writeheader()
-        for row in rows:
-            writer.writerow({k: cell_text(v) if isinstance(v, str) else v for k, v in row.items()})
-        atomic_write(file, text.getvalue().encode())
-    return (whole, *files)
+    tables = write_file_set(out, texts)
+    return (tables[-1], *tables[:-1])
+
+
+def _csv(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n", extrasaction="ignore")
+    writer.writeheader()
+    for row in rows:
+        writer.writerow({k: cell_text(v) if isinstance(v, str) else v for k, v in row.items()})
+    return text.getvalue()
 
 
 _LESION_COLUMNS = [

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import io
 import os
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from ..objects import PathClass, SlideObject
 from ..progress import SILENT, Reporter, Task
 from ..qupath import NativeStore
 from ..qupath.copying import copy_images
-from ..qupath.leftovers import temporary_name
+from ..qupath.new_folder import new_folder
 from ..qupath.project_file import ProjectFile
 from ..qupath.saving import atomic_write
 from ..qupath.store import HierarchyEdit, ImageContents
@@ -143,7 +142,7 @@ def copy(
     )
     settings = project.settings
     keys = {settings.patients.key, settings.split.stain_key, settings.evaluate.stain_key}
-    with _appearing(folder) as hidden:
+    with new_folder(folder) as hidden:
         store, missing = copy_images(
             ProjectFile.open(project.store.project_file),
             hidden,
@@ -307,32 +306,25 @@ def _free_folder(project: Project, reader: str, out: Path | None) -> Path:
         msg = f"cannot look into {folder}: {error.strerror or error}"
         raise MachineError(msg) from error
     if is_full:
+        told = _whole_copy(folder)
         msg = (
-            f"{folder} is not empty. A copy is never written over anything: choose another folder "
-            "with --out DIR, or remove that one yourself."
+            f"{folder} {told or 'is not empty'}. A copy is never written over anything: choose another "
+            "folder with --out DIR, or remove that one yourself."
         )
         raise ProtectedError(msg)
     return folder
 
 
-@contextlib.contextmanager
-def _appearing(folder: Path) -> Iterator[Path]:
-    """A hidden folder that takes its place when the block ends without an error, else goes."""
-    hidden = folder.with_name(temporary_name(folder.name))
+def _whole_copy(folder: Path) -> str | None:
+    """What to say of a folder that is a copy; it appeared whole, whatever became of who made it."""
     try:
-        try:
-            hidden.mkdir(parents=True)
-            yield hidden
-            if folder.is_dir():
-                folder.rmdir()  # Windows renames onto nothing, not even an empty folder
-            hidden.rename(folder)
-        except GlombridgeError:
-            raise
-        except OSError as error:
-            msg = f"cannot write the copy {folder}: {error.strerror or error}. Nothing was made."
-            raise MachineError(msg) from error
-    finally:
-        shutil.rmtree(hidden, ignore_errors=True)
+        made = next(Workspace(folder).history.events(), None)
+    except (GlombridgeError, OSError):
+        return None
+    if made is None or made["event"] != COPIED:
+        return None
+    source, reader = (shown_line(str(made.get(key))) for key in ("source", "reader"))
+    return f"is a whole copy of {source} for {reader}, made at {shown_line(str(made.get('at')))}"
 
 
 def _read(project: Project, reporter: Reporter) -> list[ImageContents]:

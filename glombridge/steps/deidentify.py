@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from ..errors import DamagedFileError, MachineError, ProtectedError
+from ..errors import DamagedFileError, ProtectedError
 from ..filenames import is_plain_name, require_inside
 from ..geojson_codec import load_objects, write_geojson
 from ..ledger import Codes, open_codes
 from ..ledger.manifest import write_json
 from ..objects import SlideObject
+from ..qupath.new_folder import new_folder
 from ..report.page import Content, Model
 from ..tiles.jobs import SlideJob
 from ..tiles.writer import WITHHELD
@@ -31,7 +32,6 @@ DATASET = "deidentified"
 SUFFIX = "-deidentified"
 """What the name of a detection folder or report that may be handed out ends with."""
 
-_UNFINISHED = ".unfinished"  # not as detection names its own, which it would take for one of them
 _DETECTION_FACTS = (
     "kind", "run", "state", "weights", "confidence", "confidence_from", "method", "classes", "tiles",
     "batch", "environment",
@@ -90,20 +90,8 @@ def hand_out_detections(project: Project, run: Path, out: Path | None = None) ->
     """
     out = out or run.with_name(run.name + SUFFIX)
     check_free(out)
-    partial = out.with_name(f".{out.name}{_UNFINISHED}")
-    try:
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        with open_codes(project.workspace) as codes:
-            _write_detections(run, partial, codes)
-        partial.rename(out)
-    except OSError as error:
-        if isinstance(error, MachineError):
-            raise
-        msg = f"cannot write {out}: {error.strerror or error}"
-        raise MachineError(msg) from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    with new_folder(out) as partial, open_codes(project.workspace) as codes:
+        _write_detections(run, partial, codes)
     return out
 
 

@@ -10,7 +10,7 @@ from shapely.geometry.base import BaseGeometry
 
 from ..detection.pipeline import SlideDetections
 from ..detection.stitch import stitch
-from ..documents import expecting, parse_json
+from ..documents import expecting, parse_json, parse_wkt
 from ..errors import DamagedFileError, InputError
 from ..evaluation.calibration import Calibration
 from ..filenames import is_plain_name, require_inside
@@ -107,7 +107,7 @@ def _searched(seen: SlideDetections, regions: Sequence[str]) -> BaseGeometry:
     if not regions:
         return seen.scanned_area
     try:
-        asked = shapely.union_all(shapely.from_wkt(regions))
+        asked = shapely.union_all([parse_wkt(text) for text in regions])
         return shapely.intersection(seen.scanned_area, asked)
     except shapely.errors.ShapelyError as error:
         raise ValueError(*error.args) from error

@@ -64,7 +64,8 @@ def grades(
         InputError: no scheme, a grade outside its range (all are named), a case item that cannot be,
             or an image that is not in the project.
         PartlyDoneError: an image could not be read; there are no figures then.
-        MachineError: the tables cannot be written.
+        ProtectedError: another process is writing tables there.
+        MachineError: the tables cannot be written; they are as they were.
     """
     if scheme is not None:
         settings = project.settings.with_scheme(scheme, Path.cwd())
@@ -302,6 +303,8 @@ def _case(
         [Slide(s.entry.id, s.entry.name, s.figures.glomeruli, s.counting) for s in slides]
     )
     counted = [s for s in slides if s.entry.id in choice.images]
+    # Where nothing is declared, one more glomerulus may change which slide counts.
+    is_declared = any(s.counting is not Counting.NOTHING for s in counted)
     entered = dict(items.of(patient))
     figures = None
     if counted:
@@ -318,5 +321,5 @@ def _case(
         entered,
         tuple(item.name for item in scheme.case_items if item.name not in entered),
         is_adequate,
-        sum(s.pending for s in counted),
+        sum(s.pending for s in (counted if is_declared else slides)),
     )

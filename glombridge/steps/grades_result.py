@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import MachineError
-from ..qupath.saving import atomic_write
+from ..ledger.file_set import write_file_set
+from ..ledger.manifest import json_text
 from ..qupath.store import ImageEntry
 from ..review.counting import Choice, Counting
 from ..review.glomerulus import Contradiction, Glomerulus
@@ -70,7 +69,8 @@ class CaseGrades:
         missing_items: not entered.
         is_adequate: whether there are as many glomeruli as the scheme asks for; ``None`` = it asks
             for none, or there are no figures.
-        pending: proposals nobody has judged on the slides that count.
+        pending: proposals nobody has judged that may change the figures: on the counted slides if
+            these are declared, else on all.
     """
 
     patient: str
@@ -153,14 +153,15 @@ def _glomerulus_rows(slide: SlideGrades, scheme: Scheme) -> list[dict[str, Cell]
 
 
 def write_tables(result: GradesResult, folder: Path) -> tuple[Path, ...]:
-    """The tables and the JSON, each complete or as it was.
+    """The tables and the JSON, all of them of this call.
 
     Args:
         result: of :func:`glombridge.steps.grades.grades`.
         folder: made where it is not there.
 
     Raises:
-        MachineError: disk full, no permission.
+        ProtectedError: another process is writing there.
+        MachineError: disk full, no permission; the files are as they were.
     """
     scheme = result.scheme
     slide_rows: list[dict[str, Cell]] = [
@@ -198,13 +199,6 @@ def write_tables(result: GradesResult, folder: Path) -> tuple[Path, ...]:
         "grades_cases.csv": csv_text(case_rows, case_columns, scheme),
         "grades_slides.csv": csv_text(slide_rows, slide_columns, scheme),
         "grades_glomeruli.csv": csv_text(glomerulus_rows, glomerulus_columns(scheme), scheme),
-        "grades.json": json.dumps(result.as_dict(), indent=2, ensure_ascii=False) + "\n",
+        "grades.json": json_text(result.as_dict()),
     }
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        msg = f"cannot make the folder {folder}: {error.strerror or error}"
-        raise MachineError(msg) from error
-    for name, text in texts.items():
-        atomic_write(folder / name, text.encode())
-    return tuple(folder / name for name in texts)
+    return write_file_set(folder, texts)

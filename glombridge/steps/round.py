@@ -79,7 +79,9 @@ def walk_round(
 ) -> RoundResult:
     """Pull, tile, train, evaluate, detect, push and queue, once.
 
-    A round that was interrupted while it trained goes on with that training, if nothing of it has changed.
+    A round that was interrupted while it trained goes on with that training, and one that was interrupted
+    later with what came of it, if nothing has changed that it was trained on or with. (What was pushed
+    changes the tiles: from there on ``status`` names what is left to do.)
 
     Args:
         project: the project.
@@ -100,7 +102,7 @@ def walk_round(
     except DeviceError as error:
         msg = (
             f"{error} This was in a round whose training, {run}, is finished: 'glombridge status' names the "
-            "commands that finish it; another round would train anew."
+            "commands that finish it, and another round goes on with it."
         )
         raise DeviceError(msg) from error
     guards = Guards(while_qupath_runs=while_qupath_runs)

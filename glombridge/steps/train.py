@@ -12,7 +12,7 @@ from ..errors import GlombridgeError, InputError, UsageError
 from ..ledger.manifest import environment, sha256_of
 from ..ledger.unfinished import is_later, newest_unfinished
 from ..progress import SILENT, Reporter
-from ..training import TrainOptions, TrainResult
+from ..training import TrainOptions, TrainResult, finished_alike
 from ..training import resume as resume_on
 from ..training import train as train_on
 from ..training.trust import trust
@@ -121,7 +121,7 @@ def go_on_or_train(
     options: TrainOptions | None = None,
     reporter: Reporter = SILENT,
 ) -> TrainResult:
-    """Go on with the newest training if it was interrupted and is this very one; else train.
+    """Take the newest training, gone on with if it was interrupted, if it is this very one; else train.
 
     It is this very one if dataset, options (but for the device) and library versions are the same: then
     what comes out is what a training from the beginning would give.
@@ -141,7 +141,18 @@ def go_on_or_train(
     begun = newest_unfinished(workspace.runs)
     newest = workspace.latest_run(workspace.runs, "train")
     if begun is None or (newest is not None and is_later(newest, begun.folder)):
-        return train(project, dataset=dataset, options=options, reporter=reporter)
+        done = newest and finished_alike(
+            newest, dataset, options, cache=workspace.cache, runs=workspace.runs
+        )
+        if not done:
+            return train(project, dataset=dataset, options=options, reporter=reporter)
+        log.info(
+            "%s is finished and was trained on just this: it is not trained again", done.run.name
+        )
+        if not any(e["run"] == done.run.name for e in workspace.history.events("train")):
+            # Killed between the two.
+            _record(project, done, workspace.relative(dataset))
+        return done
     now = {
         "dataset": str(dataset.resolve()),
         "dataset_sha256": sha256_of(dataset / "manifest.json"),

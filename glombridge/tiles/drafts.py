@@ -13,6 +13,7 @@ from ..errors import InputError, ProtectedError
 from ..filenames import require_inside
 from ..ledger import ProjectLock
 from .cutting import SlideTask, machine_error, write_bytes
+from .dataset_files import MOST_RECORD_BYTES, file_bytes
 from .jobs import DatasetSettings
 from .manifest import FORMAT
 from .preview import preview_png
@@ -177,8 +178,9 @@ def readable_records(folder: Path) -> list[SlideRecord]:
     """Records in a folder, damaged ones left out: their slides are cut again."""
     records = []
     for path in sorted((folder / FOLDER).glob("*.json")):
-        with suppress(OSError, ValueError, InputError):
-            records.append(SlideRecord.from_json(path.read_bytes()))
+        with suppress(OSError, ValueError, InputError, ProtectedError):
+            data = file_bytes(path, folder, MOST_RECORD_BYTES)
+            records.append(SlideRecord.from_json(data))
     return records
 
 

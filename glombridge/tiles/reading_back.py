@@ -12,6 +12,7 @@ from shapely.geometry.base import BaseGeometry
 from ..documents import parse_json
 from ..errors import InputError
 from ..objects import ObjectKind, Outline, PathClass, SlideObject
+from .dataset_files import MOST_RECORD_BYTES, file_bytes, label_text
 from .polygons import polygons_of
 from .records import SlideRecord, TileEntry, read_records
 from .yolo import yolo_polygons_to_slide, yolo_to_slide
@@ -33,6 +34,7 @@ def read_labels(folder: Path) -> dict[str, list[SlideObject]]:
 
     Raises:
         InputError: it is no dataset of glombridge, or a file of it is damaged.
+        ProtectedError: a link in it leads out of it.
     """
     names, task = _manifest(folder)
     records = read_records(folder)
@@ -51,7 +53,7 @@ def read_labels(folder: Path) -> dict[str, list[SlideObject]]:
 
 def _manifest(folder: Path) -> tuple[list[str], str]:
     try:
-        manifest = parse_json((folder / "manifest.json").read_text("utf-8"))
+        manifest = parse_json(file_bytes(folder / "manifest.json", folder, MOST_RECORD_BYTES))
         return list(manifest["class_names"]), str(manifest["settings"]["task"])
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         msg = f"{folder} is not a dataset that glombridge wrote: {error}"
@@ -63,7 +65,11 @@ def _views(
 ) -> Iterator[tuple[int, BaseGeometry]]:
     path = tile.files(folder, record.part)[1]
     try:
-        text = path.read_text("utf-8")
+        text = label_text(path, folder)
+    except OSError as error:
+        msg = f"{path}: {error}"
+        raise InputError(msg) from error
+    try:
         if task == "segment":
             found = yolo_polygons_to_slide(text, tile.box)
         else:
@@ -73,7 +79,7 @@ def _views(
             msg = f"there is no class {unknown[0]}; the dataset has {classes}, counted from 0"
             raise InputError(msg)
         yield from found
-    except (OSError, UnicodeDecodeError, InputError) as error:
+    except InputError as error:
         msg = f"{path}: {error}"
         raise InputError(msg) from error
 

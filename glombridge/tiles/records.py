@@ -16,6 +16,7 @@ from ..errors import InputError
 from ..filenames import cell_text, is_plain_name
 from ..ledger.manifest import sha256_of
 from ..objects import FARTHEST_PX
+from .dataset_files import MOST_RECORD_BYTES, file_bytes
 from .grid import TileBox
 from .leaks import SlideLook
 from .selection import TileKind
@@ -232,11 +233,13 @@ def read_records(folder: Path) -> list[SlideRecord]:
 
     Raises:
         InputError: one of them is damaged.
+        ProtectedError: a link leads out of the dataset.
     """
     records = []
     for path in sorted((folder / FOLDER).glob("*.json")):
         try:
-            records.append(SlideRecord.from_json(path.read_bytes()))
+            data = file_bytes(path, folder, MOST_RECORD_BYTES)
+            records.append(SlideRecord.from_json(data))
         except (OSError, ValueError) as error:
             msg = (
                 f"{path} is damaged: {error}. Cut the dataset again with 'glombridge tile --fresh'."

@@ -14,12 +14,13 @@ from ..documents import expecting, parse_json
 from ..errors import DamagedFileError, InputError, MachineError, UsageError
 from ..filenames import is_plain_name, require_inside, shown_line
 from ..ledger.manifest import sha256_of
+from ..tiles.dataset_files import AGAIN
 from ..tiles.grid import TileSpec
 from ..tiles.labels import ClassMap, Task
 from ..tiles.manifest import FORMAT, data_yaml_text
 from ..tiles.records import FOLDER, SlideRecord
 from ..tiles.split import PARTS
-from .tile_files import AGAIN, LABEL_FORMS, check_part
+from .tile_files import LABEL_FORMS, check_part
 
 
 @dataclass(frozen=True)

@@ -16,12 +16,8 @@ from typing import Any
 
 from ..errors import DamagedFileError, InputError
 from ..filenames import require_inside, shown_line
+from ..tiles.dataset_files import AGAIN, label_text
 from ..tiles.labels import Task
-
-AGAIN = "Run 'glombridge tile' again."
-MOST_LABEL_BYTES = 16 << 20
-"""Of one tile: some 800,000 corners. A text is read whole, and ultralytics makes about eight times as much of
-it."""
 
 _TILE_SUFFIX = ".jpg"
 _HEAD_BYTES = 4096
@@ -83,7 +79,7 @@ def check_part(
         digest.update(f"{part}/{tile.name} {size}\n".encode(errors="surrogateescape"))
         if tile.stem in with_labels:
             path = texts / f"{tile.stem}.txt"
-            text = _text(path)
+            text = label_text(path, dataset)
             digest.update(text.encode())
             counts.update(_class_indices(path, text, task, class_names))
     return counts
@@ -149,21 +145,6 @@ def _jpeg_size_px(head: bytes) -> tuple[int, int] | None:
             return None
         at += 2 + length
     return None
-
-
-def _text(path: Path) -> str:
-    size = path.stat().st_size
-    if size > MOST_LABEL_BYTES:
-        msg = (
-            f"{path} has {size} bytes, and labels of one tile have at most {MOST_LABEL_BYTES}. Simplify "
-            "outlines of that many corners in QuPath, and run 'glombridge tile' again."
-        )
-        raise InputError(msg)
-    try:
-        return path.read_text("utf-8")
-    except UnicodeDecodeError as error:
-        msg = f"{path} is no text of labels: {error}. {AGAIN}"
-        raise InputError(msg) from error
 
 
 def _class_indices(path: Path, text: str, task: Task, names: Sequence[str]) -> Iterator[int]:

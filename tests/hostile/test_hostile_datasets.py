@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hostile import MANY, changed_json, damaged, few, outcome
+from hostile import MANY, a_record, changed_json, damaged, few, outcome
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -29,10 +29,11 @@ from glombridge.errors import InputError, ProtectedError
 from glombridge.ledger.manifest import sha256_of
 from glombridge.settings import Settings
 from glombridge.steps.evaluate import _tile_level
-from glombridge.tiles.drafts import claim_draft
+from glombridge.tiles.dataset_files import MOST_LABEL_BYTES
+from glombridge.tiles.drafts import claim_draft, readable_records
+from glombridge.tiles.reading_back import read_labels
 from glombridge.training import TrainOptions, train
 from glombridge.training.dataset import check_dataset, open_dataset
-from glombridge.training.tile_files import MOST_LABEL_BYTES
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
 from tiny_dataset import write_tiny_dataset
@@ -311,6 +312,67 @@ def test_a_draft_behind_a_link_removes_nothing_outside(tmp_path: Path, what: str
     ):
         claimed.keep(set())
     assert [p.name for p in outside.iterdir()] == ["precious.jpg"]
+
+
+RECORD, OWN_LABELS = "slides/a.json", "labels/train/a__x0_y0.txt"
+
+
+def read_back(folder: Path) -> Path:
+    """A dataset of one tile, with all that is read of it to get its objects back."""
+    for name, text in (
+        (
+            "manifest.json",
+            json.dumps({"class_names": ["Glomerulus"], "settings": {"task": "detect"}}),
+        ),
+        (RECORD, json.dumps(a_record())),
+        (OWN_LABELS, "0 0.5 0.5 0.2 0.2\n"),
+    ):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text, "utf-8")
+    return folder
+
+
+@links
+@pytest.mark.parametrize(
+    "what", ["manifest.json", "slides", RECORD, "labels", "labels/train", OWN_LABELS]
+)
+def test_a_dataset_is_not_read_back_through_a_link_that_leads_out(
+    tmp_path: Path, what: str
+) -> None:
+    dataset, outside = read_back(tmp_path / "data"), tmp_path / "outside"
+    assert [len(found) for found in read_labels(dataset).values()] == [1]
+    (dataset / what).rename(outside)
+    (dataset / what).symlink_to(outside)
+    with pytest.raises(ProtectedError, match="leads out of"):
+        read_labels(dataset)
+
+
+@pytest.mark.parametrize("what", ["manifest.json", RECORD, OWN_LABELS])
+def test_a_file_of_gigabytes_is_not_read_back(tmp_path: Path, what: str) -> None:
+    dataset = read_back(tmp_path / "data")
+    with (dataset / what).open("ab") as file:  # a hole: no disk is filled
+        file.truncate(1 << 34)
+    with pytest.raises(InputError, match=rf"{Path(what).name} has 17179869184 bytes"):
+        read_labels(dataset)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no such pipes on Windows")
+@pytest.mark.parametrize("what", ["manifest.json", RECORD, OWN_LABELS])
+def test_a_pipe_is_not_waited_for(tmp_path: Path, what: str) -> None:
+    dataset = read_back(tmp_path / "data")
+    (dataset / what).unlink()
+    os.mkfifo(dataset / what)
+    with pytest.raises(InputError, match=rf"{Path(what).name} is no file"):
+        read_labels(dataset)
+
+
+@links
+def test_a_record_behind_a_link_is_not_taken_over(tmp_path: Path) -> None:
+    dataset, outside = read_back(tmp_path / "data"), tmp_path / "outside"
+    assert len(readable_records(dataset)) == 1
+    (dataset / RECORD).rename(outside)
+    (dataset / RECORD).symlink_to(outside)
+    assert readable_records(dataset) == []
 
 
 def test_training_refuses_before_anything_is_made(dataset: Path, tmp_path: Path) -> None:

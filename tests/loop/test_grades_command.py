@@ -177,6 +177,21 @@ def table(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+def test_tables_are_all_of_one_call(
+    study: Study,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    replacing_fails: Callable[[int], None],
+) -> None:
+    study.add("a.svs", "P1", *ten("Cellular crescent"))
+    out = tmp_path / "out"
+    run_json(capsys, "grades", study.folder, "--out", out)
+    before = files_in(out)
+    replacing_fails(2)
+    assert run("grades", study.folder, "--out", out, "--scheme", "three-grade") == 7
+    assert files_in(out) == before
+
+
 def test_what_is_printed(study: Study, capsys: pytest.CaptureFixture[str]) -> None:
     study.add("a.svs", "P1", *ten("Cellular crescent")[:6], glomerulus(20, graded=False))
     study.add("b.svs", "P2", glomerulus(1))
@@ -228,6 +243,40 @@ def test_slides_of_a_case_are_never_added_up_silently(
     (case,) = run_json(capsys, "grades", study.folder, *options)["cases"]
     figures = case["figures"]
     assert (figures["glomeruli"] if figures else None) == counted
+
+
+@pytest.mark.parametrize(
+    ("glomeruli", "declared", "counted", "pending"),
+    [
+        # a has 2 proposals nobody has judged, b has 4.
+        pytest.param((3, 0), {}, [1], 6, id="one more glomerulus on b would change the slide"),
+        pytest.param((3, 1), {}, [], 6, id="no slide counts yet"),
+        pytest.param((0, 0), {}, [], 6, id="nothing is marked yet"),
+        pytest.param((3, 1), {"a": "true"}, [1], 2, id="b does not count"),
+        pytest.param((3, 0), {"b": "true"}, [2], 4, id="a does not count"),
+        pytest.param((3, 1), {"a": "distinct"}, [1], 2, id="b is not distinct"),
+        pytest.param((3, 1), {"a": "distinct", "b": "distinct"}, [1, 2], 6, id="both are distinct"),
+        pytest.param((3, 1), {"a": "true", "b": "true"}, [], 6, id="a contradiction"),
+    ],
+)
+def test_proposals_that_may_change_the_figures_of_a_case(
+    study: Study,
+    capsys: pytest.CaptureFixture[str],
+    glomeruli: tuple[int, int],
+    declared: dict[str, str],
+    counted: list[int],
+    pending: int,
+) -> None:
+    for name, n, n_pending in zip("ab", glomeruli, (2, 4), strict=True):
+        open_ones = [
+            glomerulus(50 + k, graded=False, name="Glomerulus: Proposed") for k in range(n_pending)
+        ]
+        said = {COUNTING: declared[name]} if name in declared else {}
+        study.add(f"{name}.svs", "P1", *ten()[:n], *open_ones, **said)
+    told = run_json(capsys, "grades", study.folder)
+    assert [s["pending_proposals"] for s in told["slides"]] == [2, 4]
+    (case,) = told["cases"]
+    assert (case["counted_images"], case["pending_proposals"]) == (counted, pending)
 
 
 @pytest.mark.parametrize(

@@ -63,11 +63,8 @@ def test_copy(project: Path, tmp_path: Path) -> None:
         done = typed(moment, signal.SIGKILL, counts, *words, out)
         assert done.returncode == -signal.SIGKILL
         assert objects(project) == before
-        again = main([*map(str, words), str(out)])
-        if again:
-            assert (
-                again == 4
-            )  # a folder that is there is not overwritten; nothing is in it but ours
-            shutil.rmtree(out)
-            assert main([*map(str, words), str(out)]) == 0
+        # What it left is hidden beside the copy, and goes with the same command.
+        assert [p.name.startswith(f".{k}.") for p in tmp_path.glob(f"*{k}*")] == [True]
+        assert main([*map(str, words), str(out)]) == 0
+        assert list(tmp_path.glob(f"*{k}*")) == [out]
         assert objects(out) == expected

@@ -9,13 +9,19 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from typed import run, run_json
 
-from glombridge.training import RunFolder
+from glombridge.ledger import Workspace
+from glombridge.steps.project import Project
+from glombridge.steps.train import options_of
+from glombridge.training import RunFolder, TrainOptions, finished_alike, train
 from glombridge.training.checkpoint import load_state
+from glombridge.training.start import OWN_MODELS
 from glombridge.training.trust import trusted
 
 
@@ -109,6 +115,120 @@ def test_a_killed_round_goes_on_with_its_training(
     status = run_json(capsys, "status", project)
     assert status["unfinished"]["run"] == "train-004"
     assert "--resume" not in status["next"], "a later one is finished"
+
+
+def interrupt(*_: object, **__: object) -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    "at",
+    [
+        pytest.param("training.run_folder.RunFolder.clear", id="before its leftovers are gone"),
+        pytest.param("steps.train._record", id="before it is on record"),
+        pytest.param("steps.round.evaluate", id="while evaluating"),
+        pytest.param("steps.round.push", id="before anything is pushed"),
+    ],
+)
+def test_a_round_interrupted_after_its_training_does_not_train_again(
+    at: str, project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace = Workspace(project)
+    before = {p.name for p in workspace.runs.iterdir()}
+    with monkeypatch.context() as patch:
+        patch.setattr(f"glombridge.{at}", interrupt)
+        assert run("round", project, "-q") == 130
+    (made,) = {p.name for p in workspace.runs.iterdir()} - before
+    weights = (workspace.runs / made / "weights" / "best.pt").read_bytes()
+    told = run_json(capsys, "round", project)["train"]
+    assert told["run"] == made
+    assert {p.name for p in workspace.runs.iterdir()} == before | {made}
+    assert (workspace.runs / made / "weights" / "best.pt").read_bytes() == weights
+    assert not (workspace.runs / made / "work").exists()
+    events = [e for e in workspace.history.events("train") if e["run"] == made]
+    assert [e["weights_sha256"] for e in events] == [told["weights_sha256"]]
+    assert told["weights_sha256"] in trusted()
+
+
+def other_epochs(_: Path, options: TrainOptions) -> TrainOptions:
+    return replace(options, epochs=options.epochs + 1)
+
+
+def other_seed(_: Path, options: TrainOptions) -> TrainOptions:
+    return replace(options, seed=options.seed + 1)
+
+
+def other_model(_: Path, options: TrainOptions) -> TrainOptions:
+    return replace(options, model="yolo11n", pretrained=False)
+
+
+def other_start(run: Path, options: TrainOptions) -> TrainOptions:
+    # As if published weights had come onto the machine, or gone from it, since.
+    return edited(run, options, "start", {"kind": "published", "model": "a.pt", "sha256": "0"})
+
+
+def other_versions(run: Path, options: TrainOptions) -> TrainOptions:
+    return edited(run, options, "environment", {"glombridge": "0.0"})
+
+
+def other_dataset(run: Path, options: TrainOptions) -> TrainOptions:
+    return edited(run, options, "dataset", {"manifest_sha256": "0"})
+
+
+def edited(run: Path, options: TrainOptions, key: str, value: object) -> TrainOptions:
+    manifest = run / "manifest.json"
+    told = json.loads(manifest.read_text("utf-8"))
+    assert told[key] != value
+    manifest.write_text(json.dumps({**told, key: value}), "utf-8")
+    return options
+
+
+def other_weights(run: Path, options: TrainOptions) -> TrainOptions:
+    with (run / "weights" / "best.pt").open("ab") as file:
+        file.write(b"x")
+    return options
+
+
+def no_weights(run: Path, options: TrainOptions) -> TrainOptions:
+    (run / "weights" / "best.pt").unlink()
+    return options
+
+
+CHANGES = [
+    *(other_epochs, other_seed, other_model, other_start, other_versions, other_dataset),
+    *(other_weights, no_weights),
+]
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)
+def test_a_finished_training_is_another_one(
+    change: Callable[[Path, TrainOptions], TrainOptions], project: Path
+) -> None:
+    workspace = Workspace(project)
+    (newest,) = workspace.runs.glob("train-*")
+    dataset = workspace.latest_run(workspace.datasets, "tiles")
+    assert dataset is not None
+    where = {"cache": workspace.cache, "runs": workspace.runs}
+    options = options_of(Project.open(project))
+    same = finished_alike(newest, dataset, options, **where)
+    assert same is not None
+    assert same.run == newest
+    # On which device it is to run says nothing about what it is.
+    assert finished_alike(newest, dataset, replace(options, device="0"), **where) == same
+    options = change(newest, options)
+    assert finished_alike(newest, dataset, options, **where) is None
+
+
+def test_a_model_of_ones_own_is_always_trained(project: Path, tmp_path: Path) -> None:
+    workspace = Workspace(project)
+    dataset = workspace.latest_run(workspace.datasets, "tiles")
+    assert dataset is not None
+    own = tmp_path / "own.yaml"
+    shutil.copy(OWN_MODELS["glom-pico"], own)
+    options = replace(options_of(Project.open(project)), model=str(own))
+    where = {"cache": workspace.cache, "runs": workspace.runs}
+    result = train(dataset, workspace.runs / "train-002", replace(options, epochs=1), **where)
+    assert finished_alike(result.run, dataset, replace(options, epochs=1), **where) is None
 
 
 def test_the_next_round_goes_on_from_the_last(

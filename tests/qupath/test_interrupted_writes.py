@@ -11,7 +11,11 @@ import pytest
 from qupath_golden import an_object, objects_of, parsed
 
 from glombridge.qupath import HierarchyEdit, NativeStore, create_project
-from glombridge.qupath.leftovers import remove_leftovers, temporary_name
+from glombridge.qupath.leftovers import (
+    remove_leftovers,
+    remove_leftovers_of,
+    temporary_name,
+)
 
 HERE = Path(__file__).parent
 POSIX = pytest.mark.skipif(sys.platform == "win32", reason="fork and SIGKILL")
@@ -156,6 +160,23 @@ def test_only_leftovers_of_dead_processes_of_this_host_are_removed(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir() if p.is_file()) == sorted(kept)
     assert len([p for p in tmp_path.iterdir() if p.is_dir()]) == 1
     remove_leftovers(tmp_path / "missing")
+
+
+def test_of_folders_only_those_of_the_very_one_are_removed(tmp_path):
+    ours = temporary_name("copy")
+    host, pid, start, end = ours.removeprefix(".copy.").split("-")
+    dead = f"{host}-{pid}-{int(start) - 60}-{end}"
+    kept = ["copy", ours, f".other.{dead}", f".copy.{'0' * 12}-{pid}-1-{end}", f"copy.{dead}"]
+    for name in [*kept, f".copy.{dead}"]:
+        (tmp_path / name / "data").mkdir(parents=True)
+        (tmp_path / name / "data" / "file").write_bytes(b"x")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / f".copy.{dead.replace(end, '00000000.tmp')}").symlink_to(tmp_path / "elsewhere")
+    remove_leftovers_of(tmp_path / "copy")
+    left = [p.name for p in tmp_path.iterdir() if not p.is_symlink()]
+    assert sorted(left) == sorted([*kept, "elsewhere"])
+    assert all((tmp_path / name / "data" / "file").is_file() for name in kept)
+    remove_leftovers_of(tmp_path / "missing" / "copy")
 
 
 def test_folder_with_many_files_is_looked_at_once(tmp_path):

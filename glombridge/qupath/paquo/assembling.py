@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 from uuid import UUID
 
 import numpy as np
-import shapely
 from numpy.typing import NDArray
 from shapely.geometry import LineString, MultiPoint, Point
 
+from ...documents import parse_wkb
 from ...objects import Color, ObjectKind, Outline, OutlineKind, PathClass, Plane, SlideObject
 from ..outline_decoding import open_ring, polygons_of
 from .transfer import ObjectColumns, OutlineColumns
@@ -114,7 +114,7 @@ def _outlines(columns: OutlineColumns) -> Iterator[tuple[int, Outline | str]]:
         kind = OutlineKind(kind_name)
         plane = Plane(*columns.planes[i].tolist())
         if i in columns.wkb:
-            yield row, Outline(shapely.from_wkb(columns.wkb[i]), kind, plane)
+            yield row, Outline(parse_wkb(columns.wkb[i]), kind, plane)
             continue
         xy = columns.xy[ends[i] - columns.counts[i] : ends[i]]
         if not len(xy) or not np.isfinite(xy).all():

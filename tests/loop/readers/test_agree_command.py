@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from uuid import UUID
 
 import pytest
+from folders import files_in
 from marked import MARKS, TO_JUDGE, decide, graded, objects, put
 from typed import run_json
 
@@ -66,15 +68,29 @@ def test_the_loop_of_two_readers(
     assert "undefined" in shown
 
 
+def test_tables_are_all_of_one_call(
+    project: Path,
+    readers: tuple[Path, Path],
+    capsys: pytest.CaptureFixture[str],
+    replacing_fails: Callable[[int], None],
+) -> None:
+    out = project.with_name("tables")
+    run_json(capsys, "agree", *readers, "--out", out)
+    before = files_in(out)
+    replacing_fails(2)
+    run_json(capsys, "agree", *reversed(readers), "--out", out, code=7)
+    assert files_in(out) == before
+
+
 def test_adjudication_is_a_queue_that_changes_nobodys_marks(
     project: Path, readers: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = objects(project, 1)
-    files = project / "data"
+    files = files_in(project / "data")
     words = ["agree", *readers, "--adjudicate", project]
     dry = run_json(capsys, *words, "--dry-run")["adjudicate"]
     assert len(dry["images"][0]["add"]) == 3
-    assert (project / "data") == files
+    assert files_in(project / "data") == files
     first = run_json(capsys, *words)["adjudicate"]
     assert first["write"] == "write-001"
     there = objects(project, 1)
@@ -88,11 +104,11 @@ def test_adjudication_is_a_queue_that_changes_nobodys_marks(
     pulled = run_json(capsys, "pull", project)["images"][0]
     assert (pulled["truth"], pulled["pending"]) == (2, 3)
     assert not {d["id"] for d in pulled["decisions"]} & {str(o.id) for o in new}
-    after = project / "data"
+    after = files_in(project / "data")
     assert run_json(capsys, *words)["adjudicate"]["write"] is None
-    assert (project / "data") == after
+    assert files_in(project / "data") == after
     assert main(["undo", str(project)]) == 0
-    assert (project / "data") == files
+    assert files_in(project / "data") == files
 
 
 def test_what_somebody_adjudicates_replaces_only_what_nobody_touched(

@@ -7,6 +7,7 @@ from pathlib import Path
 from uuid import UUID
 
 import pytest
+from folders import files_in
 from marked import DATA, GOLDEN, TO_JUDGE, assert_blind, marked, objects
 from test_with_real_qupath import in_qupath
 from typed import run_json
@@ -38,9 +39,9 @@ def test_a_copy_holds_the_same_glomeruli_and_nothing_of_others(
         pytest.skip("this QuPath is older than the project, and refuses it")
     shutil.copytree(GOLDEN / version, tmp_path / "p")
     source = marked(tmp_path / "p", kind=kind)
-    before = source
+    before = files_in(source)
     said = run_json(capsys, "copy", source, "--reader", "anna")
-    assert (source) == before
+    assert files_in(source) == before
     folder = Path(said["copy"])
     assert folder == tmp_path / "p-anna"
     assert_blind(folder)
@@ -157,10 +158,10 @@ BAD_READERS = ["", "  ", "a/b", "a\\b", "..", ".hidden", "two\nlines", "x\x00y",
 def test_a_name_that_no_reader_can_have(
     name: str, project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    before = project.parent
+    before = files_in(project.parent)
     assert main(["copy", str(project), "--reader", name]) == 2
     assert "reader's name" in capsys.readouterr().err
-    assert (project.parent) == before
+    assert files_in(project.parent) == before
 
 
 def test_bad_input_of_copy(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -173,7 +174,9 @@ def test_bad_input_of_copy(project: Path, capsys: pytest.CaptureFixture[str]) ->
         assert main(["copy", folder, "--reader", "anna", "--out", str(out)]) == code
     (full / "file").unlink()
     assert main(["copy", folder, "--reader", "anna", "--out", str(full)]) == 0, "empty is good"
+    capsys.readouterr()
     assert main(["copy", folder, "--reader", "anna", "--out", str(full)]) == 4
+    assert "is a whole copy of study for anna, made at 2" in capsys.readouterr().err
     shutil.rmtree(project / "glombridge")
     assert main(["copy", folder, "--reader", "bert"]) == 3
     assert "glombridge init" in capsys.readouterr().err
@@ -184,10 +187,10 @@ def test_a_damaged_image_leaves_nothing_behind(
 ) -> None:
     data = NativeStore.open(project).data_file(2)
     data.write_bytes(data.read_bytes()[:-40])
-    before = project.parent
+    before = files_in(project.parent)
     assert main(["copy", str(project), "--reader", "anna"]) == 3
     assert "b.tif" in capsys.readouterr().err
-    assert (project.parent) == before
+    assert files_in(project.parent) == before
 
 
 def test_a_full_disk_leaves_nothing_behind(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
