@@ -260,17 +260,26 @@ class SlideObject:
     id_is_stored: bool = True
 
     def __eq__(self, other: object) -> bool:
-        # From Python 3.13 on the one that dataclass makes takes no NaN for itself, so that nothing
-        # without a probability was equal to its own copy.
+        # The one that dataclass makes depends on the Python: up to 3.12 it takes one NaN for itself,
+        # from 3.13 on none, so that nothing without a probability was equal to its own copy.
         if not isinstance(other, SlideObject):
             return NotImplemented
-        return self._compared() == other._compared()
+        mine, theirs = dict(vars(self)), dict(vars(other))
+        return (
+            same_number(mine.pop("probability"), theirs.pop("probability"))
+            and same_measurements(mine.pop("measurements"), theirs.pop("measurements"))
+            and mine == theirs
+        )
 
-    def _compared(self) -> dict[str, object]:
-        fields = dict(vars(self))
-        if math.isnan(self.probability):
-            fields["probability"] = None
-        return fields
+
+def same_number(a: float, b: float) -> bool:
+    """Equal, or both NaN."""
+    return a == b or (math.isnan(a) and math.isnan(b))
+
+
+def same_measurements(a: Mapping[str, float], b: Mapping[str, float]) -> bool:
+    """The same names with the same values, in any order."""
+    return a.keys() == b.keys() and all(same_number(value, b[name]) for name, value in a.items())
 
 
 def is_in_reach(xy: NDArray[np.float64]) -> bool:

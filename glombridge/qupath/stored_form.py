@@ -23,6 +23,8 @@ from ..objects import (
     OutlineKind,
     SlideObject,
     check_class_level,
+    same_measurements,
+    same_number,
 )
 from .decoding import OBJECT_ID
 from .outline_decoding import box_ring, open_ring, polygons_of
@@ -225,13 +227,3 @@ def same_box(found: SlideObject, asked: SlideObject) -> bool:
     return a.bounds[:2] == b.bounds[:2] and all(
         math.isclose(x, y, rel_tol=4e-16) for x, y in zip(a.bounds[2:], b.bounds[2:], strict=True)
     )
-
-
-def same_number(a: float, b: float) -> bool:
-    """Equal, or both NaN."""
-    return a == b or (math.isnan(a) and math.isnan(b))
-
-
-def same_measurements(a: Mapping[str, float], b: Mapping[str, float]) -> bool:
-    """The same names with the same values, in any order."""
-    return a.keys() == b.keys() and all(same_number(value, b[name]) for name, value in a.items())

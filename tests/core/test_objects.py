@@ -13,9 +13,10 @@ from glombridge.objects import ObjectKind, Outline, PathClass, SlideObject
 
 
 def made(**given: Any) -> SlideObject:
+    # Each has a NaN of its own, as what is read from a file.
     fields = {
         "outline": Outline.of(box(0, 0, 3, 2)),
-        "measurements": {"Area": 6.0, "Gap": math.nan},
+        "measurements": {"Area": 6.0, "Gap": float("nan")},
     }
     return SlideObject(UUID(int=1), ObjectKind.ANNOTATION, **{**fields, **given})
 
