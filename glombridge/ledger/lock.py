@@ -17,6 +17,7 @@ from filelock import FileLock, Timeout
 
 from ..documents import parse_json
 from ..errors import MachineError, ProtectedError
+from ..qupath.leftovers import remove_leftovers, temporary_name
 from .history import utc_now
 
 GUARD_SECONDS = 10.0
@@ -77,9 +78,8 @@ class ProjectLock:
             with FileLock(guard, timeout=GUARD_SECONDS):
                 if self.path.exists():
                     self._clear_if_dead()
-                descriptor = os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
-                with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                    json.dump(owner, file)
+                remove_leftovers(self.path.parent)
+                _appear(self.path, json.dumps(owner))
         except (FileExistsError, Timeout):
             # Another host on the same share, where the guard does not reach, was faster; or a
             # process stands still while it takes or clears the lock.
@@ -113,6 +113,29 @@ class ProjectLock:
             "if that process is gone for certain, give --break-lock."
         )
         raise ProtectedError(msg)
+
+
+def _appear(path: Path, text: str) -> None:
+    """Make a file with its text in one step, if there is none.
+
+    A lock without a name, as a kill between the two would leave it, could only be broken.
+
+    Raises:
+        FileExistsError: there is one.
+    """
+    named = path.with_name(temporary_name(path.name))
+    try:
+        named.write_text(text, encoding="utf-8")
+        try:
+            os.link(named, path)
+        except FileExistsError:
+            raise
+        except OSError:
+            # A disk that knows no links.
+            with path.open("x", encoding="utf-8") as file:
+                file.write(text)
+    finally:
+        named.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)

@@ -234,6 +234,8 @@ def _written(
     if out is None and partial.exists():
         shutil.rmtree(partial)
     partial.mkdir(parents=True, exist_ok=True)
+    # Of an earlier pull into this folder: it comes last, and says that all files are of one pull.
+    (partial / "manifest.json").unlink(missing_ok=True)
     for image in images:
         atomic_write(partial / file_name(image.entry), image.geojson.encode())
     write_json(

@@ -11,7 +11,6 @@ import json
 import logging
 import os
 import re
-import shutil
 import sys
 from functools import partial, partialmethod
 from importlib.util import find_spec
@@ -21,6 +20,7 @@ from typing import Any
 
 from ..components import explain_import_error
 from ..errors import MissingComponentError
+from ..qupath.saving import atomic_write
 
 _GPUS_WITHOUT_MIXED_PRECISION = re.compile(
     r"(nvidia|geforce|quadro|tesla).*?(1660|1650|1630|t400|t550|t600|t1000|t1200|t2000|k40m)",
@@ -86,14 +86,13 @@ def _prepare(cache: Path, *, allow_network: bool) -> None:
     settings |= {f"{name}_dir": str(cache / name) for name in ("datasets", "weights", "runs")}
     path = folder / "settings.json"
     if not path.exists():
-        path.write_text(json.dumps(settings), encoding="utf-8")
+        atomic_write(path, json.dumps(settings).encode())
     font = folder / "Arial.ttf"
     spec = find_spec("matplotlib")
     if not font.exists() and spec is not None and spec.origin:
         # It asks for Arial by file name and would download it; any TrueType font serves.
-        shutil.copyfile(
-            Path(spec.origin).parent / "mpl-data" / "fonts" / "ttf" / "DejaVuSans.ttf", font
-        )
+        fonts = Path(spec.origin).parent / "mpl-data" / "fonts" / "ttf"
+        atomic_write(font, (fonts / "DejaVuSans.ttf").read_bytes())
 
 
 def quieten() -> None:

@@ -62,6 +62,38 @@ def test_a_killed_process_is_taken_over(tmp_path: Path) -> None:
         assert json.loads(path.read_text())["pid"] == os.getpid()
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="kills by a POSIX signal")
+@pytest.mark.parametrize("at", ["json.dump", "json.dumps", "pathlib.Path.write_text", "os.link"])
+@pytest.mark.parametrize("is_done", [False, True], ids=["before", "after"])
+def test_a_kill_while_it_is_taken_leaves_no_nameless_lock(
+    at: str, is_done: bool, tmp_path: Path
+) -> None:
+    """``json.dump`` is where an earlier version was between the file and its text; this one never calls it."""
+    code = (
+        "import sys, os, signal, json, pathlib; from glombridge.ledger import ProjectLock\n"
+        "where, name = {at.rpartition('.')[0]}, sys.argv[2].rpartition('.')[2]\n"
+        "does = getattr(where, name)\n"
+        "def killed(*a, **k):\n"
+        "    if int(sys.argv[3]): does(*a, **k)\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+        "setattr(where, name, killed)\n"
+        "ProjectLock(pathlib.Path(sys.argv[1])).__enter__()\n"
+    ).replace("{at.rpartition('.')[0]}", at.rpartition(".")[0])
+    path = tmp_path / "lock"
+    subprocess.run([sys.executable, "-c", code, path, at, str(int(is_done))], check=False)
+    with ProjectLock(path):
+        assert json.loads(path.read_text())["pid"] == os.getpid()
+    assert {p.name for p in tmp_path.iterdir()} <= {"lock.guard"}
+
+
+def test_a_disk_that_knows_no_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refused)
+    test_a_second_writer_is_refused(tmp_path)
+
+
 def test_a_process_number_given_again_is_not_the_owner(tmp_path: Path) -> None:
     path = tmp_path / "lock"
     started = psutil.Process().create_time() - 1000

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 import shapely
 from small_project import SPACE, SmallProject, annotation
 
-from glombridge.errors import PartlyDoneError
+from glombridge.errors import MachineError, PartlyDoneError
 from glombridge.filenames import safe_name
 from glombridge.geojson_codec import load_objects
 from glombridge.objects import ObjectKind, Outline, SlideObject
@@ -154,6 +155,19 @@ def test_out_folder(project: SmallProject, tmp_path: Path) -> None:
         "manifest.json",
     ]
     assert result.folder == tmp_path / "out"
+
+
+def test_a_pull_into_a_folder_that_fails_leaves_no_manifest_of_an_earlier_one(
+    project: SmallProject, tmp_path: Path, replacing_fails: Callable[[int], None]
+) -> None:
+    out = tmp_path / "out"
+    pull(project.store, project.workspace, project.settings, out=out)
+    replacing_fails(1)
+    with pytest.raises(MachineError):
+        pull(project.store, project.workspace, project.settings, out=out)
+    assert not (out / "manifest.json").exists()
+    pull(project.store, project.workspace, project.settings, out=out)
+    assert (out / "manifest.json").is_file()
 
 
 def test_a_judged_detection_that_we_pushed_is_pulled(project: SmallProject) -> None:
