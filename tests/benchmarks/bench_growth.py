@@ -460,14 +460,17 @@ def measure(series: Series, n: int) -> Row:
 
 
 def exponents(rows: list[dict[str, Any]], empty: Row) -> dict[str, dict[str, float]]:
-    """Growth of CPU seconds and memory beyond the empty case's, between the last two sizes."""
+    """Growth of CPU seconds and memory beyond the empty case's, between the last two sizes.
+
+    What two runs of the same may differ by counts as that much, or chance would seem to grow.
+    """
     a, b = rows[-2:]
     told = {}
     for step in b["steps"]:
         told[step] = {}
-        for what in ("cpu_s", "peak_mb"):
+        for what, least in (("cpu_s", 0.05), ("peak_mb", 5.0)):
             less = empty[step][what] if step in empty else 0.0
-            x, y = (max(r["steps"][step][what] - less, 0.01) for r in (a, b))
+            x, y = (max(r["steps"][step][what] - less, least) for r in (a, b))
             told[step][what] = round(math.log(y / x) / math.log(b["size"] / a["size"]), 2)
     return told
 
