@@ -209,7 +209,14 @@ class Ledger:
             MachineError: the history cannot be written.
         """
         self._history.append(event, **values)
-        self.catch_up()
+        try:
+            self.catch_up()
+        except sqlite3.Error as error:
+            # Deleted under our hands, say, or its disk is full: nothing in it is only there.
+            _LOG.warning("the index can no longer be written (%s); going on without it", error)
+            self._db.close()
+            self._db = sqlite3.connect(":memory:", isolation_level=None)
+            self.catch_up()
 
     def catch_up(self) -> None:
         """Take in what was appended to the history since; a foreign history is read anew."""

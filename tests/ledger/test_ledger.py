@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sqlite3
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -212,6 +213,37 @@ def test_the_file_is_made_anew_from_the_history(
         assert said(view) == before
     with Ledger.open(tmp_path) as again:
         assert said(again) == before
+
+
+def full_disk(ledger: Ledger, _: Path) -> None:
+    ledger._db.execute("PRAGMA max_page_count = 1")
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        pytest.param(
+            lambda _, file: file.unlink(),
+            id="deleted",
+            marks=pytest.mark.skipif(sys.platform == "win32", reason="Windows does not let you"),
+        ),
+        pytest.param(lambda _, file: garbage(file), id="garbage"),
+        full_disk,
+    ],
+    ids=lambda f: f.__name__,
+)
+def test_a_command_goes_on_whose_file_is_spoilt_in_the_middle(
+    tmp_path: Path, spoil: Callable[[Ledger, Path], None]
+) -> None:
+    with Ledger.open(tmp_path) as ledger:
+        some_history(ledger)
+        spoil(ledger, tmp_path / "ledger.sqlite")
+        begin(ledger, "write-004", add=tuple(an_object(k) for k in range(4, 400)))
+        decide(ledger, 2, State.REJECTED)
+        expected = said(ledger)
+    assert an_id(4) in {o.object.id for o in expected["base"][1]}
+    with Ledger.open(tmp_path) as again:
+        assert said(again) == expected
 
 
 def test_reading_changes_no_file_and_sees_what_was_appended_since(tmp_path: Path) -> None:
