@@ -58,6 +58,9 @@ def status(
             for i in result.images
         ],
     )
+    missing = sum(not i["slide_found"] for i in result.images)
+    if missing:
+        console.line(f"slides missing: {missing} of {len(result.images)}")
     if result.parts:
         parts = ", ".join(f"{n} {part}" for part, n in sorted(result.parts.items()))
         console.line(f"patients: {parts}")

@@ -33,6 +33,9 @@ LOG_EVERY_SECONDS = 15.0
 MOST_LINES = 20
 """Of what is listed one by one; the rest is counted and stands in ``--json``."""
 
+MOST_ROWS = 1000
+"""Of a table that is shown. Nobody reads ten thousand, and rich would take seconds to set them."""
+
 OUT = Console(highlight=False, emoji=False)
 ERR = Console(stderr=True, highlight=False, emoji=False)
 
@@ -135,7 +138,10 @@ def answer(result: R, show: Callable[[R], None], *, as_json: bool) -> None:
 
 
 def table(title: str, columns: list[str], rows: list[list[Any]]) -> None:
-    """A table on standard output; columns after the first are numbers, set right."""
+    """A table on standard output; columns after the first are numbers, set right.
+
+    Of more than :data:`MOST_ROWS` the first are shown and the rest is counted.
+    """
     made = Table(
         title=Text(shown_line(title)), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD
     )
@@ -143,9 +149,11 @@ def table(title: str, columns: list[str], rows: list[list[Any]]) -> None:
         made.add_column(
             Text(shown_line(column)), justify="left" if k == 0 else "right", overflow="fold"
         )
-    for row in rows:
+    for row in rows[:MOST_ROWS]:
         made.add_row(*("-" if v is None else Text(shown_line(str(v))) for v in row))
     OUT.print(made)
+    if len(rows) > MOST_ROWS:
+        line(f"... and {len(rows) - MOST_ROWS} more rows, all with --json")
 
 
 def line(text: str) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from glombridge.cli import console, main
 from glombridge.qupath import create_project, gson, locations, path_to_uri, project_file
 from glombridge.steps.status import status
 
@@ -64,3 +65,17 @@ def test_status_asks_the_file_system_as_often_for_many_as_for_few(
     assert calls["parse"] == 1
     assert calls["list"] < 10
     assert calls["exists"] < 10
+
+
+def test_what_is_too_long_to_read_is_counted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    n = console.MOST_ROWS + 200
+    project = large_project(tmp_path, n)
+    assert main(["status", str(project)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert sum(" MISSING " in line or " found " in line for line in lines) == console.MOST_ROWS
+    assert "... and 200 more rows, all with --json" in lines
+    assert f"slides missing: {n // 2} of {n}" in lines
+    assert main(["status", str(project), "--json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)["images"]) == n
