@@ -363,10 +363,6 @@ def detecting(project: Path) -> Row:
     }
 
 
-def pushing(project: Path) -> Row:
-    return {command: bench_load.typed(project, command) for command in ("push", "pull")}
-
-
 def leaks(shape: str, n: int) -> Row:
     return {f"looking for leaks, slides of {shape} shape": called("check_leaks", shape, n)}
 
@@ -389,17 +385,17 @@ class Series:
 
 
 SERIES = {
-    "evaluate": Series("images", evaluating, (1000, 3000, 10_000), (60, 240), 4),
+    "evaluate": Series("images", evaluating, (300, 1000, 3000), (60, 240), 4),
     "queue over images": Series(
         "images of 10 proposals",
         lambda f, n: queueing(pushed_twice(f, n, 5)),
-        (1000, 3000, 10_000),
+        (300, 1000, 3000),
         (200, 1000),
     ),
     "queue in an image": Series(
         "proposals in one image",
         lambda f, n: queueing(pushed_twice(f, 1, n // 2)),
-        (30_000, 100_000, 300_000),
+        (10_000, 30_000, 100_000),
         (4000, 16_000),
         4,
     ),
@@ -408,20 +404,6 @@ SERIES = {
         lambda f, n: detecting(detections_project(f, 1, n)),
         (30_000, 100_000, 1_000_000),
         (10_000, 40_000),
-    ),
-    "detections over images": Series(
-        "detections in 1,000 images",
-        lambda f, n: detecting(detections_project(f, 1000, n)),
-        (30_000, 100_000, 1_000_000),
-        (5000, 20_000),
-        1000,
-    ),
-    "pushing over images": Series(
-        "new proposals in 1,000 images",
-        lambda f, n: pushing(detections_project(f, 1000, n)),
-        (30_000, 100_000, 300_000),
-        (5000, 20_000),
-        1000,
     ),
     "leaks of one shape": Series(
         "slides",
