@@ -485,31 +485,32 @@ def two_hosts() -> Iterator[list[list[str]]]:
     Where this machine lets nobody make them, both are this host.
     """
     spaces = [f"glombridge-{os.getpid()}-{side}" for side in "ab"]
-    made: list[str] = []
+    lines = [["netns", "add", name] for name in spaces]
+    cable = ["link", "add", "cable", "netns", spaces[0], "type", "veth"]
+    lines.append([*cable, "peer", "name", "cable", "netns", spaces[1]])
+    for name, own, other in zip(spaces, (1, 2), (2, 1), strict=True):
+        lines += [
+            ["-n", name, "addr", "add", f"10.213.0.{own}/24", "dev", "cable"],
+            ["-n", name, "link", "set", "cable", "up"],
+            ["-n", name, "link", "set", "lo", "up"],
+        ]
+        lines.append(["-n", name, "route", "add", "default", "via", f"10.213.0.{other}"])
+    has_tools = shutil.which("ip") and shutil.which("unshare")
     try:
-        if shutil.which("ip") and shutil.which("unshare"):
-            for name in spaces:
-                add = ["ip", "netns", "add", name]
-                if not subprocess.run(add, capture_output=True).returncode:
-                    made.append(name)
-        if made != spaces:
-            yield [[], []]
-            return
-        cable = ["ip", "link", "add", "cable", "netns", spaces[0], "type", "veth"]
-        subprocess.run([*cable, "peer", "name", "cable", "netns", spaces[1]], check=True)
-        for name, own, other in zip(spaces, (1, 2), (2, 1), strict=True):
-            for words in (
-                ["addr", "add", f"10.213.0.{own}/24", "dev", "cable"],
-                ["link", "set", "cable", "up"],
-                ["link", "set", "lo", "up"],
-                ["route", "add", "default", "via", f"10.213.0.{other}"],
-            ):
-                subprocess.run(["ip", "-n", name, *words], check=True)
+        made = has_tools and all(
+            subprocess.run(["ip", *line], capture_output=True).returncode == 0 for line in lines
+        )
         named = ["unshare", "--uts", "sh", "-c", 'hostname "$0" && exec "$@"']
-        yield [["ip", "netns", "exec", n, *named, f"{n[-1]}-host"] for n in spaces]
+        hosts = [["ip", "netns", "exec", n, *named, f"{n[-1]}-host"] for n in spaces]
+        if made and all(
+            subprocess.run([*h, "true"], capture_output=True).returncode == 0 for h in hosts
+        ):
+            yield hosts
+        else:
+            yield [[], []]
     finally:
-        for name in made:
-            subprocess.run(["ip", "netns", "delete", name], check=True)
+        for name in spaces if has_tools else ():
+            subprocess.run(["ip", "netns", "delete", name], capture_output=True)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="the lines are for a POSIX shell")
