@@ -296,14 +296,15 @@ def label_tiles(
     if task == "segment":
         areas = _with_boxes_hidden(areas, labelled_objects(objects, class_map, areas))
     shapes = _valid_shapes(used)
-    pieces = _hidden_pieces(grid, areas)
+    objects_at = shapely.STRtree(shapes)
+    hidden_at = shapely.STRtree(_hidden_pieces(grid, areas))
     boxes_px = grid.boxes_px()
     shown: defaultdict[int, list[View]] = defaultdict(list)
     hidden: dict[int, BaseGeometry | None] = {}
     for first in range(0, len(grid), _TOGETHER):
         tiles = box_polygons(boxes_px[first : first + _TOGETHER])
-        _show(tiles, first, shapes, rule, shown)
-        _hide(tiles, first, pieces, shown, hidden)
+        _show(tiles, first, objects_at, rule, shown)
+        _hide(tiles, first, hidden_at, shown, hidden)
     class_indices = [class_map.index_of[str(o.path_class)] for o in used]
     return GridLabels(grid, used, class_indices, rule, shown, hidden)
 
@@ -311,14 +312,13 @@ def label_tiles(
 def _show(
     tiles: NDArray[np.object_],
     first: int,
-    shapes: NDArray[np.object_],
+    objects_at: shapely.STRtree,
     rule: VisibleRule,
     shown: defaultdict[int, list[View]],
 ) -> None:
     """Find what some tiles, of which ``first`` is the number of the first, show of objects."""
-    if not len(shapes):
-        return
-    tile_of, object_of = shapely.STRtree(shapes).query(tiles, predicate="intersects")
+    shapes = objects_at.geometries
+    tile_of, object_of = objects_at.query(tiles, predicate="intersects")
     # A tile's labels keep the order of the objects, so that its file is always the same.
     order = np.lexsort((object_of, tile_of))
     tile_of, object_of = tile_of[order], object_of[order]
@@ -381,12 +381,13 @@ def _hidden_pieces(grid: Grid, areas: Areas) -> NDArray[np.object_]:
 def _hide(
     tiles: NDArray[np.object_],
     first: int,
-    pieces: NDArray[np.object_],
+    hidden_at: shapely.STRtree,
     shown: Mapping[int, Sequence[View]],
     hidden: dict[int, BaseGeometry | None],
 ) -> None:
     """Cut what is hidden to some tiles, of which ``first`` is the number of the first."""
-    tile_of, piece_of = shapely.STRtree(pieces).query(tiles, predicate="intersects")
+    pieces = hidden_at.geometries
+    tile_of, piece_of = hidden_at.query(tiles, predicate="intersects")
     is_whole = shapely.covers(pieces[piece_of], tiles[tile_of])
     by_tile: defaultdict[int, list[BaseGeometry]] = defaultdict(list)
     for t, p, whole in zip(tile_of.tolist(), piece_of.tolist(), is_whole.tolist(), strict=True):
