@@ -8,11 +8,10 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
-from typing import Any
 
 import pytest
+from caught import Started, caught
 from detecting import contents, detected, entries_of, slides_of
 from typed import run
 
@@ -20,32 +19,29 @@ from glombridge.detection.raw import SlideDetections
 from glombridge.errors import MachineError
 
 
-def wait_for(condition: Any, process: subprocess.Popen[bytes], seconds: float = 120) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert process.poll() is None, "it ended before it could be killed"
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
-
-
 @pytest.mark.skipif(os.name == "nt", reason="kill -9 is a signal")
 @pytest.mark.parametrize("finished", [0, 1, 3])
 def test_killed_and_run_again_gives_the_same_bytes(
     project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], finished: int
 ) -> None:
-    straight, killed = tmp_path / "straight", tmp_path / "killed"
+    straight = tmp_path / "straight"
     options = ["--include-test", "--batch", "1", "--device", "cpu"]
     detected(capsys, project, *options, "--out", straight)
     command = [sys.executable, "-m", "glombridge", "detect", str(project), *options]
-    process = subprocess.Popen([*command, "--out", str(killed)], stderr=subprocess.DEVNULL)
-    partial = killed.with_name("killed.partial")
+
+    def start(attempt: int) -> Started:
+        out = tmp_path / f"killed-{attempt}"
+        work = tmp_path / f"killed-{attempt}.partial" / ".work"
+        return Started(
+            subprocess.Popen([*command, "--out", str(out)], stderr=subprocess.DEVNULL),
+            lambda: (work / "plan.json").exists() and len(list(work.glob("0*.json"))) >= finished,
+        )
+
+    attempt, process, _ = caught(start, subprocess.Popen.kill)
+    assert process.returncode == -signal.SIGKILL
+    killed = tmp_path / f"killed-{attempt}"
+    partial = killed.with_name(killed.name + ".partial")
     work = partial / ".work"
-    wait_for(
-        lambda: (work / "plan.json").exists() and len(list(work.glob("0*.json"))) >= finished,
-        process,
-    )
-    process.send_signal(signal.SIGKILL)
-    process.wait()
     assert not killed.exists()
     done = {p.stem: (partial / f"{p.stem}.parquet").stat() for p in work.glob("0*.json")}
     assert len(done) >= finished

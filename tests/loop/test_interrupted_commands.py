@@ -9,14 +9,16 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+from caught import Started, caught
 from dask_processes import wait_until
+from walked_copy import copy_of
 
 from glombridge.cli import main
+from glombridge.demo.run import DemoResult
 from glombridge.ledger import Ledger
 from glombridge.qupath import NativeStore
 
@@ -143,34 +145,36 @@ def test_at_random_moments(project: Path, tmp_path: Path, command: tuple[str, ..
     ],
 )
 def test_in_the_middle_of_the_long_ones(
-    project: Path, command: tuple[str, ...], begun: str, number: signal.Signals
+    walked: DemoResult, tmp_path: Path, command: tuple[str, ...], begun: str, number: signal.Signals
 ) -> None:
     name, *options = command
-    shutil.rmtree(project / "glombridge" / "runs" / "train-001" / "evaluation")
-    before = objects(project)
-    # In a session of its own: as in a terminal, Ctrl-C goes to all of its processes.
-    process = subprocess.Popen(
-        [sys.executable, "-m", "glombridge", name, project, *options, "-q"],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stderr=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    end = time.monotonic() + 120
-    while not any((project / "glombridge").glob(begun)):
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < end
-        time.sleep(0.01)
-    time.sleep(random.Random(f"{command} {number}").uniform(0, 0.5))
-    if number == signal.SIGINT:
-        os.killpg(process.pid, number)
-    else:
-        process.send_signal(number)
-    told = process.communicate(timeout=120)[1].decode()
+
+    def start(attempt: int) -> Started:
+        project = copy_of(walked, tmp_path / str(attempt))
+        shutil.rmtree(project / "glombridge" / "runs" / "train-001" / "evaluation")
+        # In a session of its own: as in a terminal, Ctrl-C goes to all of its processes.
+        process = subprocess.Popen(
+            [sys.executable, "-m", "glombridge", name, project, *options, "-q"],
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stderr=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        return Started(process, lambda: any((project / "glombridge").glob(begun)))
+
+    def strike(process: subprocess.Popen[bytes]) -> None:
+        if number == signal.SIGINT:
+            os.killpg(process.pid, number)
+        else:
+            process.send_signal(number)
+
+    moment = random.Random(f"{command} {number}").uniform(0, 0.5)
+    attempt, process, told = caught(start, strike, moment)
+    project = tmp_path / str(attempt) / "project"
     assert process.returncode == CODES[number], told
     assert told.strip().splitlines()[-1] == "interrupted"
     assert "Traceback" not in told
-    assert objects(project) == before
+    assert objects(project) == objects(walked.project_file.parent)
     wait_until(lambda: not is_alive(process.pid))  # nothing that it began is left
     if name != "train":  # 50 epochs
         assert main([name, str(project), *options, "-q"]) == 0
