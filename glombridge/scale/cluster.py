@@ -52,8 +52,7 @@ def open_cluster(where: str, *, reporter: Reporter = SILENT) -> Iterator[Cluster
             'Run: pip install "glombridge[cluster]"'
         )
         raise MissingComponentError(msg) from error
-    # When imported it sets a level of its own, at which it tells of every connection.
-    logging.getLogger("distributed").setLevel(logging.getLogger().getEffectiveLevel())
+    _set_levels()
     with ExitStack() as stack:
         # A client that is not told otherwise becomes everybody's default; a library has no such say.
         given: dict[str, Any] = {"set_as_default": False, "timeout": CONNECT_SECONDS}
@@ -84,6 +83,16 @@ def on_cluster(where: str | None, reporter: Reporter = SILENT) -> Iterator[Clust
         return
     with open_cluster(where, reporter=reporter) as cluster:
         yield cluster
+
+
+def _set_levels() -> None:
+    """Dask's log at the user's level; when imported it sets its own, and tells of every connection."""
+    level = logging.getLogger().getEffectiveLevel()
+    logging.getLogger("distributed").setLevel(level)
+    if level > logging.INFO:
+        # Of a scheduler that is gone these tell with tracebacks; :meth:`Cluster.gone` says it in a line.
+        for name in ("distributed.client", "distributed.utils"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 def _is_local(where: str) -> bool:
@@ -163,10 +172,12 @@ class Cluster:
 
         Raises:
             OtherVersionError: a worker has other versions; each is named.
+            MachineError: the scheduler is gone.
         """
         self.wait()
         expected = facts_here(facts)
-        told = self._client.run(facts_here, facts, on_error="return")
+        with self.answering():
+            told = self._client.run(facts_here, facts, on_error="return")
         lines = []
         for address, here in sorted(told.items()):
             if isinstance(here, OSError):
@@ -210,6 +221,20 @@ class Cluster:
             with_gpu=with_model and self.has_gpus,
         )
         handing.run(Waiting(pieces), on_outcome, on_progress)
+
+    @contextmanager
+    def answering(self) -> Iterator[None]:
+        """What is asked of the scheduler in here tells where it does not answer any more.
+
+        Raises:
+            MachineError: the scheduler is gone.
+        """
+        from distributed.client import ClosedClientError
+
+        try:
+            yield
+        except (OSError, ClosedClientError) as error:
+            raise self.gone() from error
 
     def gone(self) -> MachineError:
         """What there is to say when the scheduler does not answer any more."""

@@ -7,6 +7,7 @@ was the worker's fault.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import queue
 import time
@@ -109,7 +110,10 @@ class Handing(Generic[T, R]):
         Raises:
             MachineError, OtherVersionError: as :meth:`.Cluster.each`.
         """
-        self._client.subscribe_topic(self._topic, lambda event: self._inbox.put(("told", event[1])))
+        with self._cluster.answering():
+            self._client.subscribe_topic(
+                self._topic, lambda event: self._inbox.put(("told", event[1]))
+            )
         try:
             while waiting or self._flying or self._suspects:
                 self._hand_out(waiting)
@@ -154,15 +158,17 @@ class Handing(Generic[T, R]):
         elsewhere = _elsewhere(job.faults, able)
         if self._without_device and not elsewhere:
             elsewhere = list(able)
-        job.future = self._client.submit(
-            do_piece,
-            *self._arguments(job.piece, key, self._topic),
-            key=key,
-            pure=False,
-            resources={GPU: 1} if self._with_gpu else None,
-            workers=elsewhere or None,
-            allow_other_workers=bool(elsewhere),
-        )
+        arguments = self._arguments(job.piece, key, self._topic)
+        with self._cluster.answering():
+            job.future = self._client.submit(
+                do_piece,
+                *arguments,
+                key=key,
+                pure=False,
+                resources={GPU: 1} if self._with_gpu else None,
+                workers=elsewhere or None,
+                allow_other_workers=bool(elsewhere),
+            )
         self._flying[key] = job
         job.future.add_done_callback(lambda future: self._inbox.put(("done", future.key)))
 
@@ -229,11 +235,14 @@ class Handing(Generic[T, R]):
 
     def _give_up(self) -> None:
         """Nothing of this run is left with the scheduler, whatever ended it."""
+        from distributed.client import ClosedClientError
+
         futures = [job.future for job in self._flying.values() if job.future is not None]
         self._flying.clear()
-        if futures:
-            self._client.cancel(futures, force=True)
-        if self._client.status == "running":
+        # A scheduler that is gone has nothing of this run, and what ended the run is to be told.
+        with contextlib.suppress(OSError, ClosedClientError):
+            if futures:
+                self._client.cancel(futures, force=True)
             self._client.unsubscribe_topic(self._topic)
 
 

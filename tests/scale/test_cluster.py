@@ -264,6 +264,40 @@ def test_a_scheduler_that_goes_away(tmp_path: Path) -> None:
         thread.join()
 
 
+def test_a_scheduler_that_was_gone_before_anything_is_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether the connection is known to be lost by then or not."""
+    monkeypatch.setattr(driver, "CONNECT_SECONDS", 1)
+    with running(tmp_path, workers=1) as processes, open_cluster(processes.address) as cluster:
+        processes.scheduler.kill()
+        for _ in range(2):
+            with pytest.raises(MachineError, match=r"is gone\. What is finished stays"):
+                cluster.each(double, numbers(1), lambda _: None)
+            wait_until(lambda: cluster._client.status == "closed")
+
+
+def test_an_end_that_comes_after_the_scheduler_s_is_still_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nothing can be taken back from a scheduler that is gone, and Dask's tracebacks are not ours."""
+    monkeypatch.setattr(driver, "CONNECT_SECONDS", 1)
+
+    def refuse(_: Outcome[Any, int]) -> None:
+        processes.scheduler.kill()
+        wait_until(lambda: cluster._client.status == "closed")
+        msg = "the disk is full"
+        raise MachineError(msg)
+
+    with (
+        running(tmp_path, workers=1) as processes,
+        open_cluster(processes.address) as cluster,
+        pytest.raises(MachineError, match="the disk is full"),
+    ):
+        cluster.each(double, numbers(*range(4)), refuse)
+    assert [r.name for r in caplog.records if r.name.startswith("distributed")] == []
+
+
 def test_no_worker_comes_back(tmp_path: Path) -> None:
     with running(tmp_path, workers=0) as processes:
         worker = processes.add_worker("--no-nanny")
