@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ..errors import DeviceError
+from ..errors import DeviceError, ProtectedError
+from ..ledger.running_qupath import refuse_while_qupath_runs
 from ..progress import SILENT, Reporter
 from ..review.queue_writing import QueueResult
 from ..settings import PAPER_TILES, SplitSettings
@@ -19,6 +21,8 @@ from .push import push
 from .queue import queue
 from .tile import TileResult, tile
 from .train import go_on_or_train
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -93,6 +97,8 @@ def walk_round(
     Raises:
         GlombridgeError: whatever step fails; what the steps before it made stays.
     """
+    guards = Guards(while_qupath_runs=while_qupath_runs)
+    _warn_of_qupath(guards)
     tiled = tile(project, reporter=reporter)
     trained = go_on_or_train(project, tiled.dataset.folder, options=options, reporter=reporter)
     run = trained.run.name
@@ -105,7 +111,17 @@ def walk_round(
             "commands that finish it, and another round goes on with it."
         )
         raise DeviceError(msg) from error
-    guards = Guards(while_qupath_runs=while_qupath_runs)
     pushed = push(project, detected.folder, guards=guards, reporter=reporter)
     ranked = queue(project, skip_bad=True, guards=guards, reporter=reporter)
     return RoundResult(tiled, trained, evaluated, detected, pushed, ranked)
+
+
+def _warn_of_qupath(guards: Guards) -> None:
+    """Said now, while somebody looks: the push may be a night away, and QuPath closed by then."""
+    try:
+        refuse_while_qupath_runs(allow=guards.while_qupath_runs)
+    except ProtectedError as error:
+        log.warning(
+            "%s This round will be refused when it comes to push; given again, it goes on from there.",
+            error,
+        )

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from typed import run, run_json
 
-from glombridge.ledger import Workspace
+from glombridge.ledger import Workspace, running_qupath
 from glombridge.steps.project import Project
 from glombridge.steps.train import options_of
 from glombridge.training import RunFolder, TrainOptions, finished_alike, train
@@ -148,6 +148,20 @@ def test_a_round_interrupted_after_its_training_does_not_train_again(
     events = [e for e in workspace.history.events("train") if e["run"] == made]
     assert [e["weights_sha256"] for e in events] == [told["weights_sha256"]]
     assert told["weights_sha256"] in trusted()
+
+
+def test_a_round_beside_a_qupath_says_so_before_it_trains(
+    project: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The push, which is refused, may be a night away."""
+    monkeypatch.setattr(running_qupath, "running_qupath", lambda: [4711])
+    monkeypatch.setattr("glombridge.steps.round.tile", interrupt)
+    assert run("round", project, "-q") == 130
+    (said,) = [r.getMessage() for r in caplog.records if "4711" in r.getMessage()]
+    assert "--while-qupath-runs" in said
+    caplog.clear()
+    assert run("round", project, "-q", "--while-qupath-runs") == 130
+    assert "4711" not in caplog.text
 
 
 def other_epochs(_: Path, options: TrainOptions) -> TrainOptions:
