@@ -332,6 +332,17 @@ class Ledger:
         row = self._db.execute("SELECT at FROM look WHERE image = ?", (image,)).fetchone()
         return str(row[0]) if row else None
 
+    def n_there(self, image: int) -> int:
+        """Number of objects of an image that were there at the last look: proposals and what humans
+        judged or drew."""
+        gone = [state.value for state in State if not state.is_there]
+        marks = ", ".join("?" * len(gone))
+        row = self._db.execute(
+            f"SELECT count(*) FROM object WHERE image = ? AND state NOT IN ({marks})",  # noqa: S608
+            (image, *gone),
+        ).fetchone()
+        return int(row[0])
+
     def content(self, image: int, layer: str) -> dict[str, Any] | None:
         """The event that says what the last run of a layer saw in an image."""
         row = self._db.execute(

@@ -40,7 +40,7 @@ from ..review.readers import check_reader, write_reader
 from ..schemes import SHIPPED
 from ..settings import Settings
 from ..sync.look import look_at
-from ..sync.writing import each_image
+from ..sync.writing import each_image, refuse_vanished
 from ..tiles.patients import IMAGE_COLUMN, PATIENT_COLUMN, PatientTable
 from .project import Project
 
@@ -329,12 +329,16 @@ def _whole_copy(folder: Path) -> str | None:
 
 def _read(project: Project, reporter: Reporter) -> list[ImageContents]:
     """Every image, or none: a missing one must never look like an image without objects."""
-    outcomes = each_image(
-        project.store.images(),
-        lambda entry: project.store.read(entry.id),
-        title="read annotations",
-        reporter=reporter,
-    )
+    with project.workspace.ledger_view() as ledger:
+
+        def read(entry: ImageEntry) -> ImageContents:
+            contents = project.store.read(entry.id)
+            refuse_vanished(ledger, contents)
+            return contents
+
+        outcomes = each_image(
+            project.store.images(), read, title="read annotations", reporter=reporter
+        )
     if outcomes.last_error is not None:
         lines = "\n".join(outcomes.failed)
         msg = f"no copy was made, these images cannot be read:\n{lines}"

@@ -16,6 +16,7 @@ from ..filenames import shown_line
 from ..progress import SILENT, Reporter
 from ..scale import Cluster
 from ..sync.pull import read_annotations
+from ..sync.writing import refuse_vanished
 from .evaluate_look import HeldOut, complete_images, look, refuse_other_classes
 from .project import Project
 from .weights import manifest_of
@@ -93,9 +94,16 @@ def held_out_images(project: Project, *, reporter: Reporter = SILENT) -> list[He
     """
     parts = project.parts()
     complete = complete_images(project)
+    with project.workspace.ledger_view() as ledger:
+        images = read_annotations(
+            project.store,
+            project.settings,
+            on_image=lambda contents: refuse_vanished(ledger, contents),
+            reporter=reporter,
+        )
     held_out = [
         HeldOut(image, patient, str(parts[patient]), image.entry.id in complete)
-        for image in read_annotations(project.store, project.settings, reporter=reporter)
+        for image in images
         if image.searched is not None
         and (patient := project.patient(image.entry)) in parts
         and parts[patient] in PARTS

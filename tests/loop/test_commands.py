@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from typed import run, run_json
 import glombridge
 from glombridge.objects import PathClass
 from glombridge.qupath import NativeStore
+from glombridge.qupath.new_file import new_data_file
 
 
 def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
@@ -359,15 +361,41 @@ def test_no_patient_is_refused(project: Path, capsys: pytest.CaptureFixture[str]
     assert "patient is not known" in capsys.readouterr().err
 
 
-def test_a_damaged_data_file_is_never_an_empty_image(
-    project: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    path = sorted(project.glob("data/*/data.qpdata"))[0]
+def cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    before = files_in(project / "data")
-    for command in ("pull", "tile"):
-        assert run(command, project) == 6
+
+
+@pytest.mark.parametrize("spoil", [cut, Path.unlink], ids=["cut", "gone"])
+def test_a_damaged_data_file_is_never_an_empty_image(
+    project: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    spoil: Callable[[Path], object],
+) -> None:
+    spoil(project / "data" / "1" / "data.qpdata")
+    before = files_in(project / "data" / "1")
+    for code, *command in (
+        (6, "pull", project),
+        (6, "tile", project),
+        (6, "evaluate", project),
+        (6, "push", project),
+        (6, "withdraw", project, "--layer", "main"),
+        (6, "queue", project),
+        (3, "copy", project, "--reader", "A", "--out", tmp_path / "copies"),
+        (6, "grades", project, "--scheme", "lupus", "--out", tmp_path / "grades"),
+    ):
+        assert (command[0], run(*command)) == (command[0], code)
         assert "entry 1" in capsys.readouterr().err
-    assert run("push", project) == 6
-    assert "entry 1" in capsys.readouterr().err
-    assert files_in(project / "data") == before
+    assert files_in(project / "data" / "1") == before
+    # Nor does the record say that somebody deleted what was in it.
+    history = (project / "glombridge" / "history.jsonl").read_text("utf-8")
+    assert '"to":"deleted"' not in history
+
+
+def test_an_image_that_shall_begin_anew_is_saved_in_qupath(project: Path) -> None:
+    """A data file without objects is a human's word, one that is not there is none."""
+    file = project / "data" / "1" / "data.qpdata"
+    file.unlink()
+    assert run("pull", project) == 6
+    file.write_bytes(new_data_file(None, qupath_version="0.6.0"))
+    assert run("pull", project) == 0
