@@ -333,8 +333,7 @@ class Ledger:
         return str(row[0]) if row else None
 
     def n_there(self, image: int) -> int:
-        """Number of objects of an image that were there at the last look: proposals and what humans
-        judged or drew."""
+        """How many proposals, and marks that humans made, were in an image at the last look."""
         gone = [state.value for state in State if not state.is_there]
         marks = ", ".join("?" * len(gone))
         row = self._db.execute(
@@ -450,6 +449,10 @@ class Ledger:
     def parts(self) -> dict[str, str]:
         """Which side of the split each patient is on."""
         return dict(self._db.execute("SELECT name, part FROM patient").fetchall())
+
+    def patients_of_images(self) -> dict[int, str]:
+        """Whose each image was when patients were last split, by entry id; older splits do not say."""
+        return dict(self._db.execute("SELECT image, name FROM image_patient").fetchall())
 
 
 _JUDGEMENT = "class, who, reviewed, seconds, graded, grades"

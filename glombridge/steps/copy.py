@@ -24,7 +24,7 @@ from ..qupath.copying import copy_images
 from ..qupath.new_folder import new_folder
 from ..qupath.project_file import ProjectFile
 from ..qupath.saving import atomic_write
-from ..qupath.store import HierarchyEdit, ImageContents
+from ..qupath.store import HierarchyEdit, ImageContents, ImageEntry
 from ..qupath.stored_form import differences
 from ..review.blinding import (
     COPY_LAYER,

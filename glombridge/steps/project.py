@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +18,7 @@ from ..settings import PatientSource, Settings, TileSettings, parse_overlap
 from ..slides.reader import Slide
 from ..tiles.grid import TileSpec
 from ..tiles.patients import PatientTable
-from ..tiles.split import Part, patient_of
+from ..tiles.split import Part, patient_of, spelling
 
 
 @dataclass(frozen=True)
@@ -141,8 +142,30 @@ class Project:
         with self.workspace.ledger_view() as ledger:
             return {patient: cast("Part", part) for patient, part in ledger.parts().items()}
 
+    def earlier_patients(self, entries: Iterable[ImageEntry]) -> dict[int, str]:
+        """Whose images were when patients were last split, by entry id, where that is known.
+
+        Names are corrected, and where they come from may change; the sides of a split were decided by
+        the names of then.
+        """
+        with self.workspace.ledger_view() as ledger:
+            found = ledger.patients_of_images()
+        before = self.recorded_patient_source
+        if before is None or before == self.patient_source:
+            return found
+        earlier = self.with_patients_from(before)
+        for entry in entries:
+            if entry.id not in found:
+                # A new image that source says nothing about.
+                with suppress(InputError):
+                    found[entry.id] = earlier.patient(entry)
+        return found
+
     def test_images(self, entries: Iterable[ImageEntry]) -> set[int]:
         """Entry ids of those images that are of test patients, and stay blind to the model.
+
+        An image of a patient who has no side yet is where it was under its name of before, or where a
+        patient is whose name only case and spaces tell from this one.
 
         Raises:
             InputError: patients were split, and nothing says whose an image is.
@@ -150,7 +173,17 @@ class Project:
         parts = self.parts()
         if not parts:
             return set()
-        return {e.id for e in entries if parts.get(self.patient(e)) == "test"}
+        entries = list(entries)
+        now = {e.id: self.patient(e) for e in entries}
+        unsplit = [e for e in entries if now[e.id] not in parts]
+        if unsplit:
+            before = self.earlier_patients(unsplit)
+            alike = {
+                spelling(patient): patient for patient, part in parts.items() if part == "test"
+            }
+            for e in unsplit:
+                now[e.id] = before.get(e.id) or alike.get(spelling(now[e.id]), "")
+        return {e.id for e in entries if parts.get(now[e.id]) == "test"}
 
     def tile_spec(self) -> TileSpec:
         """The tiles the settings ask for."""

@@ -20,7 +20,7 @@ from ..sync.pull import ImageAnnotations, Pull, pull
 from ..sync.roles import union_of
 from ..tiles.crew import Hands, Threads
 from ..tiles.labels import Areas, ClassMap, VisibleRule
-from ..tiles.split import Fractions, Part, split_patients
+from ..tiles.split import Fractions, Part, check_spelling, spelling, split_patients
 from ..tiles.writer import DatasetResult, DatasetSettings, SlideJob, TileProgress, write_dataset
 from .deidentify import DATASET, coded_jobs
 from .project import Project
@@ -224,7 +224,11 @@ def decide_parts(
     *,
     allow_few: bool,
 ) -> dict[str, Part]:
-    """Split the patients, keep every earlier decision, and put new ones on record."""
+    """Split the patients, keep every earlier decision, and put new ones on record.
+
+    Raises:
+        InputError: fewer than three patients, or two whose names are spelt alike.
+    """
     settings = project.settings
     objects: Counter[str] = Counter()
     stains: defaultdict[str, Counter[str]] = defaultdict(Counter)
@@ -233,6 +237,7 @@ def decide_parts(
         objects[patient] += len(image.roles.truth)
         if stain:
             stains[patient][stain] += len(image.roles.truth)
+    check_spelling({patients[i.entry.id]: i.entry.name for i in images})
     known = project.parts()
     frozen = {**_inherited(project, images, patients, known), **known}
     share = settings.split
@@ -247,9 +252,16 @@ def decide_parts(
         stains=stains,
     )
     new = {patient: part for patient, part in parts.items() if patient not in known}
-    if new:
+    with project.workspace.ledger_view() as ledger:
+        recorded = ledger.patients_of_images()
+    whose = {str(i): name for i, name in patients.items() if recorded.get(i) != name}
+    if new or whose:
         project.workspace.history.append(
-            "split", patients=new, seed=settings.seed, patient_from=project.patient_source
+            "split",
+            patients=new,
+            images=whose,
+            seed=settings.seed,
+            patient_from=project.patient_source,
         )
     return {**known, **parts}
 
@@ -262,20 +274,18 @@ def _inherited(
 ) -> dict[str, Part]:
     """Parts that patients get from what their images were called before.
 
-    Where patients come from may change. A slide that was in test must stay there, and with it its
-    patient; so the strictest side that any of a patient's images was on is kept.
+    Names are corrected, and where they come from may change. A slide that was in test must stay there,
+    and with it its patient; so the strictest side that any of a patient's images was on is kept.
     """
-    before = project.recorded_patient_source
-    if before is None or before == project.patient_source:
-        return {}
-    earlier = project.with_patients_from(before)
+    earlier = project.earlier_patients(i.entry for i in images)
+    before = [(patients[i.entry.id], earlier.get(i.entry.id)) for i in images]
+    alike: defaultdict[str, list[str]] = defaultdict(list)
+    for name in known:
+        alike[spelling(name)].append(name)
+    before += [(p, name) for p in set(patients.values()) for name in alike[spelling(p)]]
     found: dict[str, Part] = {}
-    for image in images:
-        try:
-            part = known.get(earlier.patient(image.entry))
-        except InputError:
-            continue  # a new image, which that source says nothing about
-        patient = patients[image.entry.id]
+    for patient, name in before:
+        part = known.get(name or "")
         if part is not None:
             found[patient] = max(part, found.get(patient, part), key=_STRICTNESS.index)
     return found
