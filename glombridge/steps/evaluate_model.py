@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import InputError
+from ..errors import InputError, ProtectedError
 from ..evaluation.metrics import OperatingPoint, choose_operating_point
 from ..evaluation.results import PartResults
 from ..evaluation.slides import JudgedSlide
@@ -67,8 +67,12 @@ def evaluated(
 
     Raises:
         InputError: weights of other classes, or a slide that cannot be read.
+        ProtectedError: a run of the project that was trained on a patient who is held out now.
     """
     refuse_other_classes(project, list(manifest["classes"]))
+    is_own = file.parent.parent.parent == project.workspace.runs
+    if is_own:
+        _refuse_seen_patients(manifest, held_out)
     slides = tuple(
         look(project, file, manifest, held_out, device=device, cluster=cluster, reporter=reporter)
     )
@@ -80,9 +84,21 @@ def evaluated(
     point = choose_operating_point(
         sweeps["val"].curve(), target=chosen.target, target_recall=chosen.target_recall
     )
-    is_own = file.parent.parent.parent == project.workspace.runs
     name = str(manifest["run"]) if is_own else file.name
     return EvaluatedModel(name, str(manifest["weights"]["sha256"]), slides, sweeps, point)
+
+
+def _refuse_seen_patients(manifest: Mapping[str, Any], held_out: Sequence[HeldOut]) -> None:
+    """A patient never changes sides, unless the history was lost, put back from a backup or edited."""
+    taught = set(manifest.get("dataset", {}).get("patients", {}).get("train", ()))
+    seen = sorted({x.patient for x in held_out if x.patient in taught})
+    if seen:
+        msg = (
+            f"{manifest['run']} was trained on slides of {', '.join(map(shown_line, seen))}, held out now: its "
+            "figures would be too good. The sides stand in glombridge/history.jsonl (event 'split'): restore it "
+            "from a backup, or run 'glombridge tile' and train anew."
+        )
+        raise ProtectedError(msg)
 
 
 def held_out_images(project: Project, *, reporter: Reporter = SILENT) -> list[HeldOut]:

@@ -13,7 +13,7 @@ from typed import run_json
 from glombridge.cli import main
 from glombridge.demo.run import DemoResult
 from glombridge.detection import detector
-from glombridge.errors import InputError
+from glombridge.errors import InputError, ProtectedError
 from glombridge.evaluation.sweep import FALSE_PER_SLIDE, THRESHOLDS
 from glombridge.objects import PathClass
 from glombridge.qupath import HierarchyEdit
@@ -274,6 +274,14 @@ def test_a_validation_set_without_objects(
     assert (run_folder(project) / "operating_point.json").read_bytes() == before
     with pytest.raises(InputError, match="hold no objects"):
         evaluate(opened)
+
+
+def test_a_model_is_not_tested_on_patients_that_taught_it(project: Path) -> None:
+    """The split was lost and drawn anew, so that a patient has changed sides."""
+    opened = Project.open(project)
+    opened.workspace.record("split", patients={"P02": "train", "P03": "test"}, seed=0)
+    with pytest.raises(ProtectedError, match=r"train-\d+ was trained on slides of P03"):
+        evaluate(opened, tiles=False)
 
 
 def test_a_dataset_that_is_gone_costs_only_the_tile_figures(project: Path) -> None:
