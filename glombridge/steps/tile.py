@@ -278,14 +278,14 @@ def _inherited(
     and with it its patient; so the strictest side that any of a patient's images was on is kept.
     """
     earlier = project.earlier_patients(i.entry for i in images)
-    before = [(patients[i.entry.id], earlier.get(i.entry.id)) for i in images]
+    before = [(patients[i.entry.id], earlier.get(i.entry.id, "")) for i in images]
     alike: defaultdict[str, list[str]] = defaultdict(list)
     for name in known:
         alike[spelling(name)].append(name)
     before += [(p, name) for p in set(patients.values()) for name in alike[spelling(p)]]
     found: dict[str, Part] = {}
     for patient, name in before:
-        part = known.get(name or "")
+        part = known.get(name)
         if part is not None:
             found[patient] = max(part, found.get(patient, part), key=_STRICTNESS.index)
     return found
