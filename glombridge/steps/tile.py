@@ -10,9 +10,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import shapely
+from shapely.geometry.base import BaseGeometry
+
 from ..errors import GlombridgeError, InputError, PartlyDoneError
 from ..ledger import ProjectLock, open_codes
 from ..ledger.manifest import sha256_of
+from ..objects import Outline, SlideObject, sound_area
 from ..progress import SILENT, Reporter, Task
 from ..scale import open_cluster
 from ..settings import PatientSource, SplitSettings, TileSettings
@@ -300,8 +304,9 @@ def check_truth(project: Project, pulled: Pull) -> None:
     """Refuse to learn from annotations that would be misunderstood.
 
     Raises:
-        InputError: no annotation of any detector class, or one of a class derived from it that the
-            settings do not mention: as background it would teach the opposite.
+        InputError: no annotation of any detector class, one of a class derived from it that the
+            settings do not mention, or one that encloses no area: as background it would teach the
+            opposite.
     """
     settings = project.settings
     unknown: Counter[str] = Counter()
@@ -312,6 +317,17 @@ def check_truth(project: Project, pulled: Pull) -> None:
         msg = (
             f"annotations of classes the settings do not mention: {names}. Write each into [classes] "
             f"of {project.workspace.settings_file} if it counts as an object, else into unused."
+        )
+        raise InputError(msg)
+    bare = [(image, o) for image in pulled.images for o in _bare_marks(image)]
+    if bare:
+        image, first = bare[0]
+        x, y = first.outline.bounds[:2] if first.outline else (0, 0)
+        msg = (
+            f"{len(bare)} annotations are points or lines, and nobody has outlined what they mark: the first is "
+            f"{str(first.path_class)!r} at x={x:.0f}, y={y:.0f} in image {image.entry.name!r}. As background it "
+            "would teach the opposite. Outline them, or give them a class that is not in [classes] of "
+            f"{project.workspace.settings_file}."
         )
         raise InputError(msg)
     if not pulled.n_truth:
@@ -327,6 +343,27 @@ def check_truth(project: Project, pulled: Pull) -> None:
             f"in QuPath and save, or write your class into [classes] of {project.workspace.settings_file}."
         )
         raise InputError(msg)
+
+
+def _bare_marks(image: ImageAnnotations) -> list[SlideObject]:
+    """Points and lines of a detector class that lie, wholly or in part, on what would be background."""
+    roles = image.roles
+    marks = [o for o in roles.unusable if o.outline is not None]
+    if image.searched is None or not marks:
+        return []
+    outlined = [t.object for t in roles.truth]
+    known = union_of([*outlined, *roles.pending, *roles.rejected, *roles.ignored])
+    background = sound_area(image.searched)
+    if known is not None:
+        background = background.difference(known)
+    # A line may reach a little out of what it was drawn in; its middle tells.
+    shapely.prepare(background)
+    return [o for o in marks if o.outline and any(map(background.covers, _middles(o.outline)))]
+
+
+def _middles(outline: Outline) -> list[BaseGeometry]:
+    parts = shapely.get_parts(outline.geometry)
+    return [p if p.length == 0 else p.interpolate(0.5, normalized=True) for p in parts]
 
 
 def areas_of(image: ImageAnnotations) -> Areas:

@@ -10,14 +10,17 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
+import shapely
 from folders import files_in
+from shapely.geometry.base import BaseGeometry
 from typed import run, run_json
 
 import glombridge
-from glombridge.objects import PathClass
-from glombridge.qupath import NativeStore
+from glombridge.objects import ObjectKind, Outline, PathClass, SlideObject
+from glombridge.qupath import HierarchyEdit, NativeStore
 from glombridge.qupath.new_file import new_data_file
 
 
@@ -95,8 +98,6 @@ def test_an_accepted_proposal_becomes_truth(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from dataclasses import replace
-
-    from glombridge.qupath import HierarchyEdit
 
     counts = run_json(capsys, "pull", project)
     store = NativeStore.open(project)
@@ -199,8 +200,6 @@ def emptied(project: Path, *, class_name: str | None = None) -> None:
     """Take all annotations out, or give them another class."""
     from dataclasses import replace
 
-    from glombridge.qupath import HierarchyEdit
-
     store = NativeStore.open(project)
     for entry in store.images():
         contents = store.read(entry.id)
@@ -233,6 +232,38 @@ def test_nothing_to_learn_from(
     assert run("tile", project) == 3
     assert says in capsys.readouterr().err
     assert [p.name for p in (project / "glombridge" / "datasets").iterdir()] == ["tiles-001"]
+
+
+@pytest.mark.parametrize(
+    ("draw", "code"),
+    [
+        pytest.param(lambda inside: shapely.MultiPoint([inside, (3, 3)]), 3, id="a-point-beside"),
+        pytest.param(lambda inside: shapely.MultiPoint([inside]), 0, id="points-in-outlines"),
+        pytest.param(lambda _: shapely.LineString([(2, 2), (40, 40)]), 3, id="a-line-beside"),
+    ],
+)
+def test_points_that_mark_what_nobody_outlined_are_no_background(
+    project: Path,
+    capsys: pytest.CaptureFixture[str],
+    draw: Callable[[tuple[float, float]], BaseGeometry],
+    code: int,
+) -> None:
+    store = NativeStore.open(project)
+    contents = store.read(2)
+    known = next(o for o in contents.objects if str(o.path_class) == "Glomerulus")
+    inside = known.outline.geometry.representative_point().coords[0]
+    counted = SlideObject(
+        uuid4(), ObjectKind.ANNOTATION, Outline.of(draw(inside)), known.path_class
+    )
+    store.write(
+        2,
+        HierarchyEdit(add=(counted,)),
+        expected=contents.stamp,
+        snapshot_folder=project / "glombridge" / "snapshots",
+    )
+    assert run("tile", project) == code
+    told = capsys.readouterr().err
+    assert ("nobody has outlined" in told and "P02-1_PAS.tif" in told) is (code == 3)
 
 
 def test_a_class_no_slide_has(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
