@@ -68,7 +68,7 @@ class Roles:
 
 def is_proposed(path_class: PathClass | None) -> bool:
     """Whether a class says: proposed, judged by nobody."""
-    return path_class is not None and path_class.names[-1] == PROPOSED
+    return path_class is not None and path_class.levels[-1] == PROPOSED
 
 
 def says_something(obj: SlideObject) -> bool:
@@ -115,7 +115,7 @@ def assign_roles(objects: Iterable[SlideObject], settings: Settings) -> Roles:
             ignored.append(obj)
         elif name in settings.regions:
             regions.append(obj)
-        elif obj.path_class and obj.path_class.names[0] in bases and name not in settings.unused:
+        elif obj.path_class and obj.path_class.levels[0] in bases and name not in settings.unused:
             unknown[name] += 1
     return Roles(
         tuple(truth),
