@@ -197,7 +197,9 @@ class _Making:
         if parts:
             # Once a test patient, always one, in a copy as well.
             source = self.source.recorded_patient_source
-            history.append("split", patients=dict(parts), patient_from=source)
+            with self.source.workspace.ledger_view() as ledger:
+                images = {str(i): name for i, name in ledger.patients_of_images().items()}
+            history.append("split", patients=dict(parts), images=images, patient_from=source)
 
     def _relocated_settings(self) -> Settings:
         """The settings with places that do not depend on the project's folder."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from ..evaluation.metrics import OperatingPoint, choose_operating_point
 from ..evaluation.results import PartResults
 from ..evaluation.slides import JudgedSlide
 from ..evaluation.sweep import Sweep
-from ..filenames import shown_line
+from ..filenames import is_plain_name, shown_line
 from ..progress import SILENT, Reporter
 from ..scale import Cluster
 from ..sync.pull import read_annotations
@@ -72,7 +72,7 @@ def evaluated(
     refuse_other_classes(project, list(manifest["classes"]))
     is_own = file.parent.parent.parent == project.workspace.runs
     if is_own:
-        _refuse_seen_patients(manifest, held_out)
+        _refuse_seen_patients(project, manifest, held_out)
     slides = tuple(
         look(project, file, manifest, held_out, device=device, cluster=cluster, reporter=reporter)
     )
@@ -88,9 +88,11 @@ def evaluated(
     return EvaluatedModel(name, str(manifest["weights"]["sha256"]), slides, sweeps, point)
 
 
-def _refuse_seen_patients(manifest: Mapping[str, Any], held_out: Sequence[HeldOut]) -> None:
+def _refuse_seen_patients(
+    project: Project, manifest: Mapping[str, Any], held_out: Sequence[HeldOut]
+) -> None:
     """A patient never changes sides, unless the history was lost, put back from a backup or edited."""
-    taught = set(manifest.get("dataset", {}).get("patients", {}).get("train", ()))
+    taught = {p for m in _with_starts(project, manifest) for p in _taught_by(m)}
     seen = sorted({x.patient for x in held_out if x.patient in taught})
     if seen:
         msg = (
@@ -99,6 +101,27 @@ def _refuse_seen_patients(manifest: Mapping[str, Any], held_out: Sequence[HeldOu
             "from a backup, or run 'glombridge tile' and train anew."
         )
         raise ProtectedError(msg)
+
+
+def _taught_by(manifest: Mapping[str, Any]) -> Iterator[str]:
+    yield from manifest.get("dataset", {}).get("patients", {}).get("train", ())
+
+
+def _with_starts(project: Project, manifest: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """A run's manifest, and that of each run of the project that it went on from."""
+    seen: set[str] = set()
+    while manifest["weights"]["sha256"] not in seen:
+        yield manifest
+        seen.add(manifest["weights"]["sha256"])
+        start = manifest.get("start", {})
+        name = str(start.get("model"))
+        file = project.workspace.runs / name / "weights" / "best.pt"
+        if start.get("kind") != "run" or not is_plain_name(name) or not file.is_file():
+            return
+        before = manifest_of(file)
+        if before["weights"]["sha256"] != start.get("sha256"):
+            return  # a run of that name, but of another project
+        manifest = before
 
 
 def held_out_images(project: Project, *, reporter: Reporter = SILENT) -> list[HeldOut]:
