@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, cast
 
+from ..documents import expecting, parse_json
 from ..errors import InputError, UsageError
 from ..frames import frame_of
 from ..ledger import Workspace
@@ -18,7 +19,7 @@ from ..settings import PatientSource, Settings, TileSettings, parse_overlap
 from ..slides.reader import Slide
 from ..tiles.grid import TileSpec
 from ..tiles.patients import PatientTable
-from ..tiles.split import Part, patient_of, spelling
+from ..tiles.split import PARTS, Part, patient_of, spelling
 
 
 @dataclass(frozen=True)
@@ -142,6 +143,20 @@ class Project:
         with self.workspace.ledger_view() as ledger:
             return {patient: cast("Part", part) for patient, part in ledger.parts().items()}
 
+    def parts_of_newest_dataset(self) -> dict[str, Part]:
+        """On which side the newest dataset has each patient: for patients that the history has lost.
+
+        Raises:
+            DamagedFileError: its manifest cannot be read.
+        """
+        folder = self.workspace.latest_run(self.workspace.datasets, "tiles")
+        if folder is None:
+            return {}
+        file = folder / "manifest.json"
+        with expecting(file, "the manifest of a dataset", f"Remove {folder}, and cut tiles again."):
+            patients = parse_json(file.read_text(encoding="utf-8"))["patients"]
+            return {str(name): part for part in PARTS for name in patients[part]}
+
     def earlier_patients(self, entries: Iterable[ImageEntry]) -> dict[int, str]:
         """Whose images were when patients were last split, by entry id, where that is known.
 
@@ -170,11 +185,13 @@ class Project:
         Raises:
             InputError: patients were split, and nothing says whose an image is.
         """
-        parts = self.parts()
+        parts = self.parts() or self.parts_of_newest_dataset()
         if not parts:
             return set()
         entries = list(entries)
         now = {e.id: self.patient(e) for e in entries}
+        if any(patient not in parts for patient in now.values()):
+            parts = {**self.parts_of_newest_dataset(), **parts}
         unsplit = [e for e in entries if now[e.id] not in parts]
         if unsplit:
             before = self.earlier_patients(unsplit)

@@ -292,6 +292,10 @@ def _inherited(
         part = known.get(name)
         if part is not None:
             found[patient] = max(part, found.get(patient, part), key=_STRICTNESS.index)
+    if any(p not in known for p in patients.values()):
+        # A history may have been put back from an older backup, or have lost a damaged line.
+        for patient, part in project.parts_of_newest_dataset().items():
+            found[patient] = max(part, found.get(patient, part), key=_STRICTNESS.index)
     return found
 
 

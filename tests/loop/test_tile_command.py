@@ -263,6 +263,22 @@ def test_a_patient_who_is_renamed_stays_on_the_side_of_before(
     assert sum(e["event"] == "split" for e in opened.workspace.history.events()) <= 3
 
 
+def test_a_history_that_lost_its_split_puts_nobody_on_another_side(project: Path) -> None:
+    opened = Project.open(project)
+    parts, entries = opened.parts(), opened.store.images()
+    tested = opened.test_images(entries)
+    assert tested
+    forget_split(project)
+    # Another seed would draw another split.
+    settings = project / "glombridge" / "glombridge.toml"
+    settings.write_text(settings.read_text("utf-8").replace("seed = 5", "seed = 1"), "utf-8")
+    opened = Project.open(project)
+    assert (opened.settings.seed, opened.parts()) == (1, {})
+    assert opened.test_images(entries) == tested
+    assert run("tile", project) == 0
+    assert Project.open(project).parts() == parts
+
+
 def test_a_source_written_into_the_settings_later_does_not_open_test_slides(project: Path) -> None:
     """Between the change and the next ``tile`` no patient of the new names has a side yet."""
     opened = Project.open(project)
