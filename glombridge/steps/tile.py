@@ -319,8 +319,9 @@ def check_truth(project: Project, pulled: Pull) -> None:
     if unknown:
         names = ", ".join(f"{name!r} ({n})" for name, n in unknown.items())
         msg = (
-            f"annotations of classes the settings do not mention: {names}. Write each into [classes] "
-            f"of {project.workspace.settings_file} if it counts as an object, else into unused."
+            f"annotations of classes the settings do not mention: {names}. Give them the class that was "
+            f"meant, or write each into [classes] of {project.workspace.settings_file} if it counts as an "
+            "object, into regions or ignore if it is such an area, else into unused."
         )
         raise InputError(msg)
     bare = [(image, o) for image in pulled.images for o in _bare_marks(image)]
