@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..documents import expecting, parse_json
 from ..errors import InputError, ProtectedError
 from ..evaluation.metrics import OperatingPoint, choose_operating_point
 from ..evaluation.results import PartResults
 from ..evaluation.slides import JudgedSlide
 from ..evaluation.sweep import Sweep
 from ..filenames import is_plain_name, shown_line
+from ..ledger.manifest import sha256_of
 from ..progress import SILENT, Reporter
 from ..scale import Cluster
 from ..sync.pull import read_annotations
@@ -91,20 +93,37 @@ def evaluated(
 def _refuse_seen_patients(
     project: Project, manifest: Mapping[str, Any], held_out: Sequence[HeldOut]
 ) -> None:
-    """A patient never changes sides, unless the history was lost, put back from a backup or edited."""
-    taught = {p for m in _with_starts(project, manifest) for p in _taught_by(m)}
+    """A patient never changes sides, unless the history was lost, put back from a backup or edited.
+
+    An image does where it turns out to be of another patient.
+    """
+    runs = list(_with_starts(project, manifest))
+    taught = {p for m in runs for p in _patients_taught_by(m)}
+    shown = {i for m in runs for i in _images_taught_by(project, m)}
     seen = sorted({x.patient for x in held_out if x.patient in taught})
+    seen += sorted({x.image.entry.name for x in held_out if x.image.entry.id in shown})
     if seen:
         msg = (
-            f"{manifest['run']} was trained on slides of {', '.join(map(shown_line, seen))}, held out now: its "
+            f"{manifest['run']} was trained on what is held out now: {', '.join(map(shown_line, seen))}. Its "
             "figures would be too good. The sides stand in glombridge/history.jsonl (event 'split'): restore it "
             "from a backup, or run 'glombridge tile' and train anew."
         )
         raise ProtectedError(msg)
 
 
-def _taught_by(manifest: Mapping[str, Any]) -> Iterator[str]:
+def _patients_taught_by(manifest: Mapping[str, Any]) -> Iterator[str]:
     yield from manifest.get("dataset", {}).get("patients", {}).get("train", ())
+
+
+def _images_taught_by(project: Project, manifest: Mapping[str, Any]) -> Iterator[int]:
+    """Entry ids of the images of a run's dataset that trained, where the dataset is still there."""
+    told = manifest.get("dataset", {})
+    file = project.workspace.datasets / str(told.get("name")) / "manifest.json"
+    is_here = is_plain_name(str(told.get("name"))) and file.is_file()
+    if is_here and sha256_of(file) == told.get("manifest_sha256"):
+        with expecting(file, "the manifest of a dataset", f"Remove {file.parent}."):
+            slides = parse_json(file.read_text(encoding="utf-8"))["slides"]
+            yield from [int(s["entry_id"]) for s in slides if s["part"] == "train"]
 
 
 def _with_starts(project: Project, manifest: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:

@@ -280,7 +280,7 @@ def test_a_model_is_not_tested_on_patients_that_taught_it(project: Path) -> None
     """The split was lost and drawn anew, so that a patient has changed sides."""
     opened = Project.open(project)
     opened.workspace.record("split", patients={"P02": "train", "P03": "test"}, seed=0)
-    with pytest.raises(ProtectedError, match="train-001 was trained on slides of P03"):
+    with pytest.raises(ProtectedError, match="train-001 was trained on what is held out now: P03"):
         evaluate(opened, tiles=False)
     second_run(project)
     file = project / "glombridge" / "runs" / "train-002" / "manifest.json"
@@ -289,8 +289,18 @@ def test_a_model_is_not_tested_on_patients_that_taught_it(project: Path) -> None
     manifest["dataset"]["patients"]["train"] = ["P02"]
     manifest["start"] = {"kind": "run", "model": "train-001", "sha256": first["weights"]["sha256"]}
     file.write_text(json.dumps(manifest), "utf-8")
-    with pytest.raises(ProtectedError, match="train-002 was trained on slides of P03"):
+    with pytest.raises(ProtectedError, match="train-002 was trained on what is held out now: P03"):
         evaluate(opened, weights="train-002", tiles=False)
+
+
+def test_a_model_is_not_tested_on_an_image_that_taught_it_under_another_patient(
+    project: Path,
+) -> None:
+    opened = Project.open(project)
+    assert (opened.parts()["P03"], opened.parts()["P02"]) == ("train", "test")
+    opened.store.set_image_metadata(3, {"patient": "P02"})
+    with pytest.raises(ProtectedError, match=r"train-001 was trained .* now: P03-1_PAS\.tif"):
+        evaluate(Project.open(project), tiles=False)
 
 
 def test_a_dataset_that_is_gone_costs_only_the_tile_figures(project: Path) -> None:
