@@ -11,6 +11,7 @@ from typing import Any, Literal, cast
 
 from ..documents import expecting, parse_json
 from ..errors import InputError, UsageError
+from ..filenames import shown_line
 from ..frames import frame_of
 from ..ledger import Workspace
 from ..qupath import NativeStore, SlideMap, open_store
@@ -119,6 +120,24 @@ class Project:
     def _patient_table(self) -> PatientTable:
         return PatientTable.read(self.store.folder / self.settings.patients.file)
 
+    @cached_property
+    def _files_by_name(self) -> Mapping[str, set[tuple[str, ...]]]:
+        found: dict[str, set[tuple[str, ...]]] = {}
+        for entry in self.store.images():
+            found.setdefault(entry.name, set()).add(entry.uris)
+        return found
+
+    def _refuse_other_file_of(self, name: str) -> None:
+        """Two slides of one name may well be of two patients, and have one row in a table."""
+        files = self._files_by_name.get(name, set())
+        if len(files) > 1:
+            shown = ", ".join(sorted(shown_line(uri) for uris in files for uri in uris[:1]))
+            msg = (
+                f"{len(files)} slide files are called {name!r} in the project ({shown}), and a patient table "
+                "cannot tell them apart. Rename the images in QuPath and give each a row."
+            )
+            raise InputError(msg)
+
     def patient(self, entry: ImageEntry) -> str:
         """The patient of an image, as the settings say.
 
@@ -129,6 +148,7 @@ class Project:
         if source == "image":
             return f"image-{entry.id}"
         if source == "csv":
+            self._refuse_other_file_of(entry.name)
             return self._patient_table.patient_of(entry.name)
         by_name = source == "name"
         return patient_of(
