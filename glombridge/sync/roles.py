@@ -95,7 +95,7 @@ def assign_roles(objects: Iterable[SlideObject], settings: Settings) -> Roles:
     named = [*(alias for a in settings.classes.values() for alias in a), *settings.ignore]
     # However they are spelt: QuPath keeps Glomerulus and glomerulus apart, humans do not.
     bases = {spelling(name.split(":")[0]) for name in (*named, *settings.regions)}
-    is_known = dict.fromkeys((*settings.rejected, *settings.unused), True)
+    is_known = dict.fromkeys(settings.unused, True)
     n_human = 0
     for obj in objects:
         if is_proposed(obj.path_class):
