@@ -144,6 +144,15 @@ class PathClass:
         check_class_level(name)
         return PathClass((*self.names, name), color)
 
+    @property
+    def levels(self) -> tuple[str, ...]:
+        """The levels as they are shown.
+
+        A class without a parent may be named ``A: B``: QuPath from 0.4 on keeps that as one name, earlier
+        ones split it, and it looks and means the same.
+        """
+        return tuple(part.strip() for part in str(self).split(":"))
+
     def __str__(self) -> str:
         return CLASS_SEPARATOR.join(self.names)
 

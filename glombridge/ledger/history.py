@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -18,6 +20,10 @@ FORMAT_VERSION = 2
 humans decided. Both are read."""
 
 NEWLINE = b"\n"
+
+_START = b'{"v":'
+_CUT_WORD = re.compile(r"|t|tr|tru|f|fa|fal|fals|n|nu|nul|-|\.|[eE][+-]?|u?[0-9a-fA-F]{0,4}")
+"""What may be left where a parser stops at the end of a text: a word, number or escape cut short."""
 
 
 @dataclass(frozen=True)
@@ -91,9 +97,9 @@ class History:
             record: dict[str, Any] = parse_json(line)
             version, _ = int(record.get("v", 0)), record["event"]
         except (ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:
-            # An interrupted append leaves the beginning of a record: pass over it.
-            # Anything else is not ours and must not be guessed at.
-            if line.startswith(b'{"v":') or not line.strip() or b'{"v":'.startswith(line.rstrip()):
+            # An interrupted append leaves the beginning of a record: pass over it. Anything else is not
+            # ours, or a record that was spoilt: a decision or a side of the split may be lost with it.
+            if _is_beginning(line):
                 return None
             msg = (
                 f"{self.path} {self._line_at(offset)} is not a history record: {error}. "
@@ -113,6 +119,26 @@ class History:
         with self.path.open("rb") as file:
             before = file.read(end)
         return f"line {before.count(NEWLINE) + (not before.endswith(NEWLINE))}"
+
+
+def _is_beginning(line: bytes) -> bool:
+    """Whether a line is what an interrupted append leaves of a record: all of it up to some byte."""
+    # After a power cut the rest may be zeros.
+    line = line.rstrip(b"\n").rstrip(b"\0")
+    if len(line) <= len(_START) or not line.startswith(_START):
+        return not line.strip() or _START.startswith(line)
+    try:
+        # A letter of several bytes may be cut.
+        text = codecs.getincrementaldecoder("utf-8")().decode(line)
+        parse_json(text)
+    except json.JSONDecodeError as error:
+        if error.msg.startswith("Unterminated string"):
+            # Of a whole record that lost a quotation mark the last brace is still there.
+            return not text.endswith("}")
+        return _CUT_WORD.fullmatch(text[error.pos :]) is not None
+    except ValueError:
+        return False
+    return False
 
 
 def utc_now() -> str:

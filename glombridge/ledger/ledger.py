@@ -332,6 +332,16 @@ class Ledger:
         row = self._db.execute("SELECT at FROM look WHERE image = ?", (image,)).fetchone()
         return str(row[0]) if row else None
 
+    def n_there(self, image: int) -> int:
+        """How many proposals, and marks that humans made, were in an image at the last look."""
+        gone = [state.value for state in State if not state.is_there]
+        marks = ", ".join("?" * len(gone))
+        row = self._db.execute(
+            f"SELECT count(*) FROM object WHERE image = ? AND state NOT IN ({marks})",  # noqa: S608
+            (image, *gone),
+        ).fetchone()
+        return int(row[0])
+
     def content(self, image: int, layer: str) -> dict[str, Any] | None:
         """The event that says what the last run of a layer saw in an image."""
         row = self._db.execute(
@@ -439,6 +449,10 @@ class Ledger:
     def parts(self) -> dict[str, str]:
         """Which side of the split each patient is on."""
         return dict(self._db.execute("SELECT name, part FROM patient").fetchall())
+
+    def patients_of_images(self) -> dict[int, str]:
+        """Whose each image was when patients were last split, by entry id; older splits do not say."""
+        return dict(self._db.execute("SELECT image, name FROM image_patient").fetchall())
 
 
 _JUDGEMENT = "class, who, reviewed, seconds, graded, grades"

@@ -14,7 +14,7 @@ from typing import Any
 from ..provenance import CONFIDENCE
 from .states import State
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """Raise it with every change of the tables or of what an event does to them."""
 
 DEFAULT_LAYER = "main"
@@ -100,6 +100,7 @@ CREATE TABLE content (  -- what the last run of a layer saw in an image
     PRIMARY KEY (image, layer)
 ) WITHOUT ROWID;
 CREATE TABLE patient (name TEXT PRIMARY KEY, part TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE image_patient (image INTEGER PRIMARY KEY, name TEXT NOT NULL);
 """
 
 _LISTS = ("add", "update", "withdraw", "objects", "decisions", "known", "suppressed")
@@ -149,6 +150,10 @@ def apply_event(connection: sqlite3.Connection, event: Mapping[str, Any]) -> Non
     elif kind == "split":
         connection.executemany(
             "INSERT OR REPLACE INTO patient VALUES (?, ?)", list(event["patients"].items())
+        )
+        connection.executemany(
+            "INSERT OR REPLACE INTO image_patient VALUES (?, ?)",
+            [(int(i), name) for i, name in event.get("images", {}).items()],
         )
 
 

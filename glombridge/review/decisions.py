@@ -104,7 +104,7 @@ def accept(obj: SlideObject, reader: Reader, rules: Rules) -> SlideObject:
         rules: of the project; see :meth:`Rules.of`.
     """
     path_class = obj.path_class
-    if path_class is None or path_class.names[-1] == PROPOSED or _base(path_class, rules) is None:
+    if path_class is None or path_class.levels[-1] == PROPOSED or _base(path_class, rules) is None:
         path_class = _base_or_first(path_class, rules)
     return _decided(obj, reader, path_class, obj.measurements, obj.metadata)
 
@@ -230,7 +230,7 @@ def _base_or_first(path_class: PathClass | None, rules: Rules) -> PathClass:
 
 def _of_class(obj: SlideObject, scheme: Scheme) -> dict[str, float]:
     """The lesion that only the class names, as a measurement; empty = none, or it is measured too."""
-    leaf = obj.path_class.names[-1] if obj.path_class else None
+    leaf = obj.path_class.levels[-1] if obj.path_class else None
     lesion = scheme.lesion_labelled.get(str(leaf))
     if lesion is None or LESION + lesion.name in obj.measurements:
         return {}

@@ -199,9 +199,9 @@ def contradiction_of(obj: SlideObject, image: int, what: str) -> Contradiction |
 
 
 def _lesion_of_class(obj: SlideObject, scheme: Scheme) -> Lesion | None:
-    if obj.path_class is None or len(obj.path_class.names) < 2:
+    if obj.path_class is None or len(obj.path_class.levels) < 2:
         return None
-    return scheme.lesion_labelled.get(obj.path_class.names[-1])
+    return scheme.lesion_labelled.get(obj.path_class.levels[-1])
 
 
 def _there(values: Mapping[str, int | None], present: set[str]) -> list[str]:

@@ -134,12 +134,12 @@ class Settings(Section):
 
     def _graded_as(self, path_class: PathClass) -> str | None:
         """The detector class that a class counts as because its leaf is a label of the scheme."""
-        if self.scheme is None or path_class.names[-1] not in self.scheme.lesion_labelled:
+        if self.scheme is None or path_class.levels[-1] not in self.scheme.lesion_labelled:
             return None
         name = str(path_class)
         if any(name in said for said in (self.ignore, self.regions, self.rejected, self.unused)):
             return None
-        base = CLASS_SEPARATOR.join(path_class.names[:-1])
+        base = CLASS_SEPARATOR.join(path_class.levels[:-1])
         return next((c for c in self.classes if str(PathClass.parse(c)) == base), None)
 
     @property

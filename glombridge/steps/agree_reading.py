@@ -19,7 +19,7 @@ from ..review.glomerulus import read_glomerulus
 from ..schemes import Scheme
 from ..sync.look import look_at
 from ..sync.roles import assign_roles, is_marked
-from ..sync.writing import each_image
+from ..sync.writing import each_image, refuse_vanished
 from .project import Project
 
 MOST_NAMED = 20
@@ -69,7 +69,9 @@ def read_project(
     with project.workspace.ledger_view() as ledger:
 
         def read(entry: ImageEntry) -> None:
-            objects = project.store.read(entry.id).objects
+            contents = project.store.read(entry.id)
+            refuse_vanished(ledger, contents)
+            objects = contents.objects
             reading.findings[entry.id] = _findings(
                 project, scheme, entry, objects, ledger, reading, out_of_range
             )

@@ -24,7 +24,7 @@ from ..qupath.copying import copy_images
 from ..qupath.new_folder import new_folder
 from ..qupath.project_file import ProjectFile
 from ..qupath.saving import atomic_write
-from ..qupath.store import HierarchyEdit, ImageContents
+from ..qupath.store import HierarchyEdit, ImageContents, ImageEntry
 from ..qupath.stored_form import differences
 from ..review.blinding import (
     COPY_LAYER,
@@ -40,7 +40,7 @@ from ..review.readers import check_reader, write_reader
 from ..schemes import SHIPPED
 from ..settings import Settings
 from ..sync.look import look_at
-from ..sync.writing import each_image
+from ..sync.writing import each_image, refuse_vanished
 from ..tiles.patients import IMAGE_COLUMN, PATIENT_COLUMN, PatientTable
 from .project import Project
 
@@ -197,7 +197,9 @@ class _Making:
         if parts:
             # Once a test patient, always one, in a copy as well.
             source = self.source.recorded_patient_source
-            history.append("split", patients=dict(parts), patient_from=source)
+            with self.source.workspace.ledger_view() as ledger:
+                images = {str(i): name for i, name in ledger.patients_of_images().items()}
+            history.append("split", patients=dict(parts), images=images, patient_from=source)
 
     def _relocated_settings(self) -> Settings:
         """The settings with places that do not depend on the project's folder."""
@@ -329,12 +331,16 @@ def _whole_copy(folder: Path) -> str | None:
 
 def _read(project: Project, reporter: Reporter) -> list[ImageContents]:
     """Every image, or none: a missing one must never look like an image without objects."""
-    outcomes = each_image(
-        project.store.images(),
-        lambda entry: project.store.read(entry.id),
-        title="read annotations",
-        reporter=reporter,
-    )
+    with project.workspace.ledger_view() as ledger:
+
+        def read(entry: ImageEntry) -> ImageContents:
+            contents = project.store.read(entry.id)
+            refuse_vanished(ledger, contents)
+            return contents
+
+        outcomes = each_image(
+            project.store.images(), read, title="read annotations", reporter=reporter
+        )
     if outcomes.last_error is not None:
         lines = "\n".join(outcomes.failed)
         msg = f"no copy was made, these images cannot be read:\n{lines}"

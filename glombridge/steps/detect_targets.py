@@ -143,7 +143,7 @@ def targets_of_project(project: Project, choice: Choice) -> list[Target]:
     for entry in entries:
         target = Target(entry.id, entry.name, entry, regions=tuple(given))
         if choice.roi_classes:
-            objects = project.store.read(entry.id).objects if entry.has_data else ()
+            objects = project.store.read(entry.id).objects
             drawn = _drawn(objects, choice.roi_classes)
             if not drawn:
                 continue
@@ -252,7 +252,7 @@ def _states(project: Project, entries: Sequence[ImageEntry]) -> dict[int, set[st
             seen.update(int(image["id"]) for image in document["images"])
     states = {}
     for entry in entries:
-        objects = project.store.read(entry.id).objects if entry.has_data else ()
+        objects = project.store.read(entry.id).objects
         roles = assign_roles(objects, project.settings)
         of_entry = {"annotated" if roles.n_human else "unannotated"}
         if roles.pending:

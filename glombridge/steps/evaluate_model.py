@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import InputError
+from ..documents import expecting, parse_json
+from ..errors import InputError, ProtectedError
 from ..evaluation.metrics import OperatingPoint, choose_operating_point
 from ..evaluation.results import PartResults
 from ..evaluation.slides import JudgedSlide
 from ..evaluation.sweep import Sweep
-from ..filenames import shown_line
+from ..filenames import is_plain_name, shown_line
+from ..ledger.manifest import sha256_of
 from ..progress import SILENT, Reporter
 from ..scale import Cluster
 from ..sync.pull import read_annotations
+from ..sync.writing import refuse_vanished
 from .evaluate_look import HeldOut, complete_images, look, refuse_other_classes
 from .project import Project
 from .weights import manifest_of
@@ -66,8 +69,12 @@ def evaluated(
 
     Raises:
         InputError: weights of other classes, or a slide that cannot be read.
+        ProtectedError: a run of the project that was trained on a patient who is held out now.
     """
     refuse_other_classes(project, list(manifest["classes"]))
+    is_own = file.parent.parent.parent == project.workspace.runs
+    if is_own:
+        _refuse_seen_patients(project, manifest, held_out)
     slides = tuple(
         look(project, file, manifest, held_out, device=device, cluster=cluster, reporter=reporter)
     )
@@ -79,9 +86,61 @@ def evaluated(
     point = choose_operating_point(
         sweeps["val"].curve(), target=chosen.target, target_recall=chosen.target_recall
     )
-    is_own = file.parent.parent.parent == project.workspace.runs
     name = str(manifest["run"]) if is_own else file.name
     return EvaluatedModel(name, str(manifest["weights"]["sha256"]), slides, sweeps, point)
+
+
+def _refuse_seen_patients(
+    project: Project, manifest: Mapping[str, Any], held_out: Sequence[HeldOut]
+) -> None:
+    """A patient never changes sides, unless the history was lost, put back from a backup or edited.
+
+    An image does where it turns out to be of another patient.
+    """
+    runs = list(_with_starts(project, manifest))
+    taught = {p for m in runs for p in _patients_taught_by(m)}
+    shown = {i for m in runs for i in _images_taught_by(project, m)}
+    seen = sorted({x.patient for x in held_out if x.patient in taught})
+    seen += sorted({x.image.entry.name for x in held_out if x.image.entry.id in shown})
+    if seen:
+        msg = (
+            f"{manifest['run']} was trained on what is held out now: {', '.join(map(shown_line, seen))}. Its "
+            "figures would be too good. The sides stand in glombridge/history.jsonl (event 'split'): restore it "
+            "from a backup, or run 'glombridge tile' and train anew."
+        )
+        raise ProtectedError(msg)
+
+
+def _patients_taught_by(manifest: Mapping[str, Any]) -> Iterator[str]:
+    yield from manifest.get("dataset", {}).get("patients", {}).get("train", ())
+
+
+def _images_taught_by(project: Project, manifest: Mapping[str, Any]) -> Iterator[int]:
+    """Entry ids of the images of a run's dataset that trained, where the dataset is still there."""
+    told = manifest.get("dataset", {})
+    file = project.workspace.datasets / str(told.get("name")) / "manifest.json"
+    is_here = is_plain_name(str(told.get("name"))) and file.is_file()
+    if is_here and sha256_of(file) == told.get("manifest_sha256"):
+        with expecting(file, "the manifest of a dataset", f"Remove {file.parent}."):
+            slides = parse_json(file.read_text(encoding="utf-8"))["slides"]
+            yield from [int(s["entry_id"]) for s in slides if s["part"] == "train"]
+
+
+def _with_starts(project: Project, manifest: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """A run's manifest, and that of each run of the project that it went on from."""
+    seen: set[str] = set()
+    while manifest["weights"]["sha256"] not in seen:
+        yield manifest
+        seen.add(manifest["weights"]["sha256"])
+        start = manifest.get("start", {})
+        name = str(start.get("model"))
+        file = project.workspace.runs / name / "weights" / "best.pt"
+        if start.get("kind") != "run" or not is_plain_name(name) or not file.is_file():
+            return
+        before = manifest_of(file)
+        if before["weights"]["sha256"] != start.get("sha256"):
+            return  # a run of that name, but of another project
+        manifest = before
 
 
 def held_out_images(project: Project, *, reporter: Reporter = SILENT) -> list[HeldOut]:
@@ -93,9 +152,16 @@ def held_out_images(project: Project, *, reporter: Reporter = SILENT) -> list[He
     """
     parts = project.parts()
     complete = complete_images(project)
+    with project.workspace.ledger_view() as ledger:
+        images = read_annotations(
+            project.store,
+            project.settings,
+            on_image=lambda contents: refuse_vanished(ledger, contents),
+            reporter=reporter,
+        )
     held_out = [
         HeldOut(image, patient, str(parts[patient]), image.entry.id in complete)
-        for image in read_annotations(project.store, project.settings, reporter=reporter)
+        for image in images
         if image.searched is not None
         and (patient := project.patient(image.entry)) in parts
         and parts[patient] in PARTS

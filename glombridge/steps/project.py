@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, cast
 
+from ..documents import expecting, parse_json
 from ..errors import InputError, UsageError
+from ..filenames import shown_line
 from ..frames import frame_of
 from ..ledger import Workspace
 from ..qupath import NativeStore, SlideMap, open_store
@@ -17,7 +20,7 @@ from ..settings import PatientSource, Settings, TileSettings, parse_overlap
 from ..slides.reader import Slide
 from ..tiles.grid import TileSpec
 from ..tiles.patients import PatientTable
-from ..tiles.split import Part, patient_of
+from ..tiles.split import PARTS, Part, patient_of, spelling
 
 
 @dataclass(frozen=True)
@@ -117,6 +120,24 @@ class Project:
     def _patient_table(self) -> PatientTable:
         return PatientTable.read(self.store.folder / self.settings.patients.file)
 
+    @cached_property
+    def _files_by_name(self) -> Mapping[str, set[tuple[str, ...]]]:
+        found: dict[str, set[tuple[str, ...]]] = {}
+        for entry in self.store.images():
+            found.setdefault(entry.name, set()).add(entry.uris)
+        return found
+
+    def _refuse_other_file_of(self, name: str) -> None:
+        """Two slides of one name may well be of two patients, and have one row in a table."""
+        files = self._files_by_name.get(name, set())
+        if len(files) > 1:
+            shown = ", ".join(sorted(shown_line(uri) for uris in files for uri in uris[:1]))
+            msg = (
+                f"{len(files)} slide files are called {name!r} in the project ({shown}), and a patient table "
+                "cannot tell them apart. Rename the images in QuPath and give each a row."
+            )
+            raise InputError(msg)
+
     def patient(self, entry: ImageEntry) -> str:
         """The patient of an image, as the settings say.
 
@@ -127,6 +148,7 @@ class Project:
         if source == "image":
             return f"image-{entry.id}"
         if source == "csv":
+            self._refuse_other_file_of(entry.name)
             return self._patient_table.patient_of(entry.name)
         by_name = source == "name"
         return patient_of(
@@ -141,16 +163,64 @@ class Project:
         with self.workspace.ledger_view() as ledger:
             return {patient: cast("Part", part) for patient, part in ledger.parts().items()}
 
+    def parts_of_newest_dataset(self) -> dict[str, Part]:
+        """On which side the newest dataset has each patient: for patients that the history has lost.
+
+        Raises:
+            DamagedFileError: its manifest cannot be read.
+        """
+        folder = self.workspace.latest_run(self.workspace.datasets, "tiles")
+        if folder is None:
+            return {}
+        file = folder / "manifest.json"
+        with expecting(file, "the manifest of a dataset", f"Remove {folder}, and cut tiles again."):
+            patients = parse_json(file.read_text(encoding="utf-8"))["patients"]
+            return {str(name): part for part in PARTS for name in patients[part]}
+
+    def earlier_patients(self, entries: Iterable[ImageEntry]) -> dict[int, str]:
+        """Whose images were when patients were last split, by entry id, where that is known.
+
+        Names are corrected, and where they come from may change; the sides of a split were decided by
+        the names of then.
+        """
+        with self.workspace.ledger_view() as ledger:
+            found = ledger.patients_of_images()
+        before = self.recorded_patient_source
+        if before is None or before == self.patient_source:
+            return found
+        earlier = self.with_patients_from(before)
+        for entry in entries:
+            if entry.id not in found:
+                # A new image that source says nothing about.
+                with suppress(InputError):
+                    found[entry.id] = earlier.patient(entry)
+        return found
+
     def test_images(self, entries: Iterable[ImageEntry]) -> set[int]:
         """Entry ids of those images that are of test patients, and stay blind to the model.
+
+        An image of a patient who has no side yet is where it was under its name of before, or where a
+        patient is whose name only case and spaces tell from this one.
 
         Raises:
             InputError: patients were split, and nothing says whose an image is.
         """
-        parts = self.parts()
+        parts = self.parts() or self.parts_of_newest_dataset()
         if not parts:
             return set()
-        return {e.id for e in entries if parts.get(self.patient(e)) == "test"}
+        entries = list(entries)
+        now = {e.id: self.patient(e) for e in entries}
+        if any(patient not in parts for patient in now.values()):
+            parts = {**self.parts_of_newest_dataset(), **parts}
+        unsplit = [e for e in entries if now[e.id] not in parts]
+        if unsplit:
+            before = self.earlier_patients(unsplit)
+            alike = {
+                spelling(patient): patient for patient, part in parts.items() if part == "test"
+            }
+            for e in unsplit:
+                now[e.id] = before.get(e.id) or alike.get(spelling(now[e.id]), "")
+        return {e.id for e in entries if parts.get(now[e.id]) == "test"}
 
     def tile_spec(self) -> TileSpec:
         """The tiles the settings ask for."""

@@ -10,9 +10,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import shapely
+from shapely.geometry.base import BaseGeometry
+
 from ..errors import GlombridgeError, InputError, PartlyDoneError
 from ..ledger import ProjectLock, open_codes
 from ..ledger.manifest import sha256_of
+from ..objects import Outline, SlideObject, sound_area
 from ..progress import SILENT, Reporter, Task
 from ..scale import open_cluster
 from ..settings import PatientSource, SplitSettings, TileSettings
@@ -20,7 +24,7 @@ from ..sync.pull import ImageAnnotations, Pull, pull
 from ..sync.roles import union_of
 from ..tiles.crew import Hands, Threads
 from ..tiles.labels import Areas, ClassMap, VisibleRule
-from ..tiles.split import Fractions, Part, split_patients
+from ..tiles.split import Fractions, Part, check_spelling, spelling, split_patients
 from ..tiles.writer import DatasetResult, DatasetSettings, SlideJob, TileProgress, write_dataset
 from .deidentify import DATASET, coded_jobs
 from .project import Project
@@ -224,7 +228,11 @@ def decide_parts(
     *,
     allow_few: bool,
 ) -> dict[str, Part]:
-    """Split the patients, keep every earlier decision, and put new ones on record."""
+    """Split the patients, keep every earlier decision, and put new ones on record.
+
+    Raises:
+        InputError: fewer than three patients, or two whose names are spelt alike.
+    """
     settings = project.settings
     objects: Counter[str] = Counter()
     stains: defaultdict[str, Counter[str]] = defaultdict(Counter)
@@ -233,6 +241,7 @@ def decide_parts(
         objects[patient] += len(image.roles.truth)
         if stain:
             stains[patient][stain] += len(image.roles.truth)
+    check_spelling({patients[i.entry.id]: i.entry.name for i in images})
     known = project.parts()
     frozen = {**_inherited(project, images, patients, known), **known}
     share = settings.split
@@ -247,9 +256,16 @@ def decide_parts(
         stains=stains,
     )
     new = {patient: part for patient, part in parts.items() if patient not in known}
-    if new:
+    with project.workspace.ledger_view() as ledger:
+        recorded = ledger.patients_of_images()
+    whose = {str(i): name for i, name in patients.items() if recorded.get(i) != name}
+    if new or whose:
         project.workspace.history.append(
-            "split", patients=new, seed=settings.seed, patient_from=project.patient_source
+            "split",
+            patients=new,
+            images=whose,
+            seed=settings.seed,
+            patient_from=project.patient_source,
         )
     return {**known, **parts}
 
@@ -262,21 +278,23 @@ def _inherited(
 ) -> dict[str, Part]:
     """Parts that patients get from what their images were called before.
 
-    Where patients come from may change. A slide that was in test must stay there, and with it its
-    patient; so the strictest side that any of a patient's images was on is kept.
+    Names are corrected, and where they come from may change. A slide that was in test must stay there,
+    and with it its patient; so the strictest side that any of a patient's images was on is kept.
     """
-    before = project.recorded_patient_source
-    if before is None or before == project.patient_source:
-        return {}
-    earlier = project.with_patients_from(before)
+    earlier = project.earlier_patients(i.entry for i in images)
+    before = [(patients[i.entry.id], earlier.get(i.entry.id, "")) for i in images]
+    alike: defaultdict[str, list[str]] = defaultdict(list)
+    for name in known:
+        alike[spelling(name)].append(name)
+    before += [(p, name) for p in set(patients.values()) for name in alike[spelling(p)]]
     found: dict[str, Part] = {}
-    for image in images:
-        try:
-            part = known.get(earlier.patient(image.entry))
-        except InputError:
-            continue  # a new image, which that source says nothing about
-        patient = patients[image.entry.id]
+    for patient, name in before:
+        part = known.get(name)
         if part is not None:
+            found[patient] = max(part, found.get(patient, part), key=_STRICTNESS.index)
+    if any(p not in known for p in patients.values()):
+        # A history may have been put back from an older backup, or have lost a damaged line.
+        for patient, part in project.parts_of_newest_dataset().items():
             found[patient] = max(part, found.get(patient, part), key=_STRICTNESS.index)
     return found
 
@@ -290,8 +308,9 @@ def check_truth(project: Project, pulled: Pull) -> None:
     """Refuse to learn from annotations that would be misunderstood.
 
     Raises:
-        InputError: no annotation of any detector class, or one of a class derived from it that the
-            settings do not mention: as background it would teach the opposite.
+        InputError: no annotation of any detector class, one of a class derived from it that the
+            settings do not mention, or one that encloses no area: as background it would teach the
+            opposite.
     """
     settings = project.settings
     unknown: Counter[str] = Counter()
@@ -300,8 +319,20 @@ def check_truth(project: Project, pulled: Pull) -> None:
     if unknown:
         names = ", ".join(f"{name!r} ({n})" for name, n in unknown.items())
         msg = (
-            f"annotations of classes the settings do not mention: {names}. Write each into [classes] "
-            f"of {project.workspace.settings_file} if it counts as an object, else into unused."
+            f"annotations of classes the settings do not mention: {names}. Give them the class that was "
+            f"meant, or write each into [classes] of {project.workspace.settings_file} if it counts as an "
+            "object, into regions or ignore if it is such an area, else into unused."
+        )
+        raise InputError(msg)
+    bare = [(image, o) for image in pulled.images for o in _bare_marks(image)]
+    if bare:
+        image, first = bare[0]
+        x, y = first.outline.bounds[:2] if first.outline else (0, 0)
+        msg = (
+            f"{len(bare)} annotations are points or lines, and nobody has outlined what they mark: the first is "
+            f"{str(first.path_class)!r} at x={x:.0f}, y={y:.0f} in image {image.entry.name!r}. As background it "
+            "would teach the opposite. Outline them, or give them a class that is not in [classes] of "
+            f"{project.workspace.settings_file}."
         )
         raise InputError(msg)
     if not pulled.n_truth:
@@ -317,6 +348,27 @@ def check_truth(project: Project, pulled: Pull) -> None:
             f"in QuPath and save, or write your class into [classes] of {project.workspace.settings_file}."
         )
         raise InputError(msg)
+
+
+def _bare_marks(image: ImageAnnotations) -> list[SlideObject]:
+    """Points and lines of a detector class that lie, wholly or in part, on what would be background."""
+    roles = image.roles
+    marks = [o for o in roles.unusable if o.outline is not None]
+    if image.searched is None or not marks:
+        return []
+    outlined = [t.object for t in roles.truth]
+    known = union_of([*outlined, *roles.pending, *roles.rejected, *roles.ignored])
+    background = sound_area(image.searched)
+    if known is not None:
+        background = background.difference(known)
+    # A line may reach a little out of what it was drawn in; its middle tells.
+    shapely.prepare(background)
+    return [o for o in marks if o.outline and any(map(background.covers, _middles(o.outline)))]
+
+
+def _middles(outline: Outline) -> list[BaseGeometry]:
+    parts = shapely.get_parts(outline.geometry)
+    return [p if p.length == 0 else p.interpolate(0.5, normalized=True) for p in parts]
 
 
 def areas_of(image: ImageAnnotations) -> Areas:

@@ -36,7 +36,7 @@ def verdict(path_class: PathClass | None, settings: Settings) -> Verdict:
     """What a class says of an object, by the settings."""
     if path_class is None or str(path_class) in ERROR_CLASSES:
         return Verdict.OTHER
-    if path_class.names[-1] == PROPOSED:
+    if path_class.levels[-1] == PROPOSED:
         return Verdict.PROPOSED
     if settings.class_index(path_class) is not None:
         return Verdict.TRUTH

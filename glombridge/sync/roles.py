@@ -17,6 +17,7 @@ from ..objects import ObjectKind, PathClass, SlideObject, sound_area
 from ..provenance import ERROR_CLASSES, PROPOSED, RUN, SEARCHED
 from ..qupath.store import ImageEntry
 from ..settings import Settings
+from ..tiles.split import spelling
 
 
 @dataclass(frozen=True)
@@ -38,8 +39,9 @@ class Roles:
         hard_negatives: those of them that overlap no truth: a place that was looked at and is none.
         ignored: areas that are neither object nor background.
         regions: areas inside which everything was marked.
-        unknown: class names derived from a detector class that the settings do not mention; such
-            an object must not silently become background.
+        unknown: class names that the settings do not mention, below one of a detector class, a region or
+            what is ignored, or spelt like it; such an object must not silently become background, nor a
+            whole image searched.
         unusable: annotations of a detector class that enclose no area (points, lines).
         errors: what shows a detector's errors; nobody's mark.
         n_human: annotations that a human made or judged.
@@ -68,7 +70,7 @@ class Roles:
 
 def is_proposed(path_class: PathClass | None) -> bool:
     """Whether a class says: proposed, judged by nobody."""
-    return path_class is not None and path_class.names[-1] == PROPOSED
+    return path_class is not None and path_class.levels[-1] == PROPOSED
 
 
 def says_something(obj: SlideObject) -> bool:
@@ -90,7 +92,10 @@ def assign_roles(objects: Iterable[SlideObject], settings: Settings) -> Roles:
     truth, pending, rejected, ignored, regions, unusable = [], [], [], [], [], []
     errors = []
     unknown: Counter[str] = Counter()
-    bases = {alias.split(":")[0].strip() for a in settings.classes.values() for alias in a}
+    named = [*(alias for a in settings.classes.values() for alias in a), *settings.ignore]
+    # However they are spelt: QuPath keeps Glomerulus and glomerulus apart, humans do not.
+    bases = {spelling(name.split(":")[0]) for name in (*named, *settings.regions)}
+    is_known = dict.fromkeys(settings.unused, True)
     n_human = 0
     for obj in objects:
         if is_proposed(obj.path_class):
@@ -115,8 +120,11 @@ def assign_roles(objects: Iterable[SlideObject], settings: Settings) -> Roles:
             ignored.append(obj)
         elif name in settings.regions:
             regions.append(obj)
-        elif obj.path_class and obj.path_class.names[0] in bases and name not in settings.unused:
-            unknown[name] += 1
+        elif obj.path_class is not None:
+            if name not in is_known:
+                is_known[name] = spelling(obj.path_class.levels[0]) not in bases
+            if not is_known[name]:
+                unknown[name] += 1
     return Roles(
         tuple(truth),
         tuple(pending),

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
-from ..errors import GlombridgeError, InputError, PartlyDoneError
+from ..errors import DamagedFileError, GlombridgeError, InputError, PartlyDoneError
 from ..ledger import Ledger, ProjectLock, Workspace
 from ..ledger.ledger import OpenWrite
 from ..ledger.pushed import record_of
@@ -115,7 +115,12 @@ class Desk:
     dry_run: bool = False
 
     def look(self, contents: ImageContents) -> Look:
-        """Compare an image with what we put there; changes nothing."""
+        """Compare an image with what we put there; changes nothing.
+
+        Raises:
+            DamagedFileError: its data file is gone.
+        """
+        refuse_vanished(self.ledger, contents)
         image = contents.entry_id
         return look_at(
             self.ledger.base(image), self.ledger.drawn(image), contents.objects, self.settings
@@ -225,6 +230,26 @@ def announcement(
         "update": records(edit.replace),
         "withdraw": [str(object_id) for object_id in sorted(edit.remove)],
     }
+
+
+def refuse_vanished(ledger: Ledger, contents: ImageContents) -> None:
+    """Refuse an image that has no data file where one with objects was seen before.
+
+    QuPath never deletes the file of an image that stays in the project. A share that is half there, or
+    a copy that was cut short, would otherwise look like a human who deleted everything.
+
+    Raises:
+        DamagedFileError: so it is.
+    """
+    if contents.stamp.exists or not (n := ledger.n_there(contents.entry_id)):
+        return
+    image, seen = contents.entry_id, ledger.last_look(contents.entry_id)
+    msg = (
+        f"the data file of entry {image} (data/{image}/data.qpdata) is not there, and {n} objects were in "
+        f"it at the last look ({seen}). Restore it from a backup; copies that glombridge replaced are in "
+        "glombridge/snapshots. If all is to begin anew, open the image in QuPath and save it."
+    )
+    raise DamagedFileError(msg)
 
 
 def settle_writes(store: ProjectStore, ledger: Ledger) -> None:

@@ -101,7 +101,7 @@ class Areas:
         pending: proposals nobody has judged: neither object nor background, except where a truth
             object lies over them.
         cleared: rejected proposals, where a human looked and found nothing: background even where
-            nothing has been searched.
+            nothing has been searched, except where something is pending.
     """
 
     searched: BaseGeometry | None = None
@@ -364,13 +364,13 @@ def _share_inside(shapes: NDArray[np.object_], area: BaseGeometry) -> NDArray[np
 def _hidden_pieces(grid: Grid, areas: Areas) -> NDArray[np.object_]:
     """What no tile may learn from, whatever objects lie there, in pieces that do not overlap."""
     image = shapely.box(0, 0, grid.frame.width_px, grid.frame.height_px)
-    unknown = [] if areas.pending is None else [shapely.make_valid(areas.pending)]
+    # A rejected outline may be a wrong one around objects that are still proposed.
+    hidden = [shapely.make_valid(a) for a in (areas.pending, areas.ignored) if a is not None]
     if areas.searched is not None:
-        unknown.append(image.difference(shapely.make_valid(areas.searched)))
-    if areas.cleared is not None:
-        cleared = shapely.make_valid(areas.cleared)
-        unknown = [area.difference(cleared) for area in unknown]
-    hidden = unknown if areas.ignored is None else [*unknown, shapely.make_valid(areas.ignored)]
+        unknown = image.difference(shapely.make_valid(areas.searched))
+        if areas.cleared is not None:
+            unknown = unknown.difference(shapely.make_valid(areas.cleared))
+        hidden.append(unknown)
     # Simple pieces in a tree: one huge multipolygon would be walked through for every tile.
     pieces: NDArray[np.object_] = shapely.get_parts(shapely.union_all(hidden))
     pieces = pieces[shapely.area(pieces) > 0]

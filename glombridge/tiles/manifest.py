@@ -18,6 +18,7 @@ import shapely
 from .. import __version__
 from ..filenames import shown_text
 from ..geojson_codec import dump_geojson
+from ..objects import sound_area
 from .grid import TileSpec
 from .jobs import DatasetSettings, SlideJob
 from .labels import ClassMap
@@ -127,6 +128,10 @@ def annotations_hash(job: SlideJob) -> str:
     digest = hashlib.sha256(dump_geojson((*job.objects, *job.hard_negatives)))
     for area in (areas.searched, areas.ignored, areas.pending, areas.cleared):
         digest.update(b"\0" if area is None else b"\1" + shapely.to_wkb(area, byte_order=1))
+    if areas.pending is not None and areas.cleared is not None:
+        both = shapely.intersects(sound_area(areas.pending), sound_area(areas.cleared))
+        # Earlier versions took such places for background; those slides are cut once more.
+        digest.update(b"\2" if both else b"")
     return digest.hexdigest()
 
 

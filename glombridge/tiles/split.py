@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Literal, NamedTuple, get_args
@@ -208,6 +209,32 @@ def check_no_leaks(items: Iterable[SplitItem]) -> None:
                 "patient of one, or remove it from the project."
             )
             raise ProtectedError(msg)
+
+
+def spelling(patient: str) -> str:
+    """What two ways to write the name of one patient have in common."""
+    return " ".join(unicodedata.normalize("NFKC", patient).casefold().split())
+
+
+def check_spelling(patients: Mapping[str, str]) -> None:
+    """Refuse names of patients that only case, spaces or the form of letters tell apart.
+
+    Args:
+        patients: name to an image of that patient.
+
+    Raises:
+        InputError: names two and their images. As two patients they could be on two sides.
+    """
+    seen: dict[str, str] = {}
+    for patient, image in patients.items():
+        other = seen.setdefault(spelling(patient), patient)
+        if other != patient:
+            msg = (
+                f"patients {other!r} (image {patients[other]!r}) and {patient!r} (image {image!r}) differ in "
+                "case or spaces only, and as two patients they could be on two sides of the split. Write them "
+                "alike; if they are two people, name them apart."
+            )
+            raise InputError(msg)
 
 
 def _draw(seed: int, name: str) -> bytes:

@@ -8,15 +8,20 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
+import shapely
 from folders import files_in
+from shapely.geometry.base import BaseGeometry
 from typed import run, run_json
 
 import glombridge
-from glombridge.objects import PathClass
-from glombridge.qupath import NativeStore
+from glombridge.objects import ObjectKind, Outline, PathClass, SlideObject
+from glombridge.qupath import HierarchyEdit, NativeStore
+from glombridge.qupath.new_file import new_data_file
 
 
 def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
@@ -93,8 +98,6 @@ def test_an_accepted_proposal_becomes_truth(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from dataclasses import replace
-
-    from glombridge.qupath import HierarchyEdit
 
     counts = run_json(capsys, "pull", project)
     store = NativeStore.open(project)
@@ -197,8 +200,6 @@ def emptied(project: Path, *, class_name: str | None = None) -> None:
     """Take all annotations out, or give them another class."""
     from dataclasses import replace
 
-    from glombridge.qupath import HierarchyEdit
-
     store = NativeStore.open(project)
     for entry in store.images():
         contents = store.read(entry.id)
@@ -231,6 +232,38 @@ def test_nothing_to_learn_from(
     assert run("tile", project) == 3
     assert says in capsys.readouterr().err
     assert [p.name for p in (project / "glombridge" / "datasets").iterdir()] == ["tiles-001"]
+
+
+@pytest.mark.parametrize(
+    ("draw", "code"),
+    [
+        pytest.param(lambda inside: shapely.MultiPoint([inside, (3, 3)]), 3, id="a-point-beside"),
+        pytest.param(lambda inside: shapely.MultiPoint([inside]), 0, id="points-in-outlines"),
+        pytest.param(lambda _: shapely.LineString([(2, 2), (40, 40)]), 3, id="a-line-beside"),
+    ],
+)
+def test_points_that_mark_what_nobody_outlined_are_no_background(
+    project: Path,
+    capsys: pytest.CaptureFixture[str],
+    draw: Callable[[tuple[float, float]], BaseGeometry],
+    code: int,
+) -> None:
+    store = NativeStore.open(project)
+    contents = store.read(2)
+    known = next(o for o in contents.objects if str(o.path_class) == "Glomerulus")
+    inside = known.outline.geometry.representative_point().coords[0]
+    counted = SlideObject(
+        uuid4(), ObjectKind.ANNOTATION, Outline.of(draw(inside)), known.path_class
+    )
+    store.write(
+        2,
+        HierarchyEdit(add=(counted,)),
+        expected=contents.stamp,
+        snapshot_folder=project / "glombridge" / "snapshots",
+    )
+    assert run("tile", project) == code
+    told = capsys.readouterr().err
+    assert ("nobody has outlined" in told and "P02-1_PAS.tif" in told) is (code == 3)
 
 
 def test_a_class_no_slide_has(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -359,15 +392,41 @@ def test_no_patient_is_refused(project: Path, capsys: pytest.CaptureFixture[str]
     assert "patient is not known" in capsys.readouterr().err
 
 
-def test_a_damaged_data_file_is_never_an_empty_image(
-    project: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    path = sorted(project.glob("data/*/data.qpdata"))[0]
+def cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    before = files_in(project / "data")
-    for command in ("pull", "tile"):
-        assert run(command, project) == 6
+
+
+@pytest.mark.parametrize("spoil", [cut, Path.unlink], ids=["cut", "gone"])
+def test_a_damaged_data_file_is_never_an_empty_image(
+    project: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    spoil: Callable[[Path], object],
+) -> None:
+    spoil(project / "data" / "1" / "data.qpdata")
+    before = files_in(project / "data" / "1")
+    for code, *command in (
+        (6, "pull", project),
+        (6, "tile", project),
+        (6, "evaluate", project),
+        (6, "push", project),
+        (6, "withdraw", project, "--layer", "main"),
+        (6, "queue", project),
+        (3, "copy", project, "--reader", "A", "--out", tmp_path / "copies"),
+        (6, "grades", project, "--scheme", "lupus", "--out", tmp_path / "grades"),
+    ):
+        assert (command[0], run(*command)) == (command[0], code)
         assert "entry 1" in capsys.readouterr().err
-    assert run("push", project) == 6
-    assert "entry 1" in capsys.readouterr().err
-    assert files_in(project / "data") == before
+    assert files_in(project / "data" / "1") == before
+    # Nor does the record say that somebody deleted what was in it.
+    history = (project / "glombridge" / "history.jsonl").read_text("utf-8")
+    assert '"to":"deleted"' not in history
+
+
+def test_an_image_that_shall_begin_anew_is_saved_in_qupath(project: Path) -> None:
+    """A data file without objects is a human's word, one that is not there is none."""
+    file = project / "data" / "1" / "data.qpdata"
+    file.unlink()
+    assert run("pull", project) == 6
+    file.write_bytes(new_data_file(None, qupath_version="0.6.0"))
+    assert run("pull", project) == 0

@@ -13,7 +13,7 @@ from typed import run_json
 from glombridge.cli import main
 from glombridge.demo.run import DemoResult
 from glombridge.detection import detector
-from glombridge.errors import InputError
+from glombridge.errors import InputError, ProtectedError
 from glombridge.evaluation.sweep import FALSE_PER_SLIDE, THRESHOLDS
 from glombridge.objects import PathClass
 from glombridge.qupath import HierarchyEdit
@@ -274,6 +274,33 @@ def test_a_validation_set_without_objects(
     assert (run_folder(project) / "operating_point.json").read_bytes() == before
     with pytest.raises(InputError, match="hold no objects"):
         evaluate(opened)
+
+
+def test_a_model_is_not_tested_on_patients_that_taught_it(project: Path) -> None:
+    """The split was lost and drawn anew, so that a patient has changed sides."""
+    opened = Project.open(project)
+    opened.workspace.record("split", patients={"P02": "train", "P03": "test"}, seed=0)
+    with pytest.raises(ProtectedError, match="train-001 was trained on what is held out now: P03"):
+        evaluate(opened, tiles=False)
+    second_run(project)
+    file = project / "glombridge" / "runs" / "train-002" / "manifest.json"
+    manifest = json.loads(file.read_text("utf-8"))
+    first = json.loads((run_folder(project) / "manifest.json").read_text("utf-8"))
+    manifest["dataset"]["patients"]["train"] = ["P02"]
+    manifest["start"] = {"kind": "run", "model": "train-001", "sha256": first["weights"]["sha256"]}
+    file.write_text(json.dumps(manifest), "utf-8")
+    with pytest.raises(ProtectedError, match="train-002 was trained on what is held out now: P03"):
+        evaluate(opened, weights="train-002", tiles=False)
+
+
+def test_a_model_is_not_tested_on_an_image_that_taught_it_under_another_patient(
+    project: Path,
+) -> None:
+    opened = Project.open(project)
+    assert (opened.parts()["P03"], opened.parts()["P02"]) == ("train", "test")
+    opened.store.set_image_metadata(3, {"patient": "P02"})
+    with pytest.raises(ProtectedError, match=r"train-001 was trained .* now: P03-1_PAS\.tif"):
+        evaluate(Project.open(project), tiles=False)
 
 
 def test_a_dataset_that_is_gone_costs_only_the_tile_figures(project: Path) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from typed import run_json
+from typed import run, run_json
 
 from glombridge.qupath import NativeStore
+from glombridge.steps.project import Project
 
 NAME = "one and the same.tif"
 
@@ -62,3 +64,29 @@ def test_image_takes_all_of_a_name_and_push_finds_each(
     undone = run_json(capsys, "undo", same)
     assert undone["restored"] == len(pushed["written_images"])
     assert "glombridge push" in run_json(capsys, "status", same)["next"]
+
+
+def test_a_table_cannot_say_whose_each_is(same: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With one row for slides of four patients, all of them would be one patient."""
+    (same / "patients.csv").write_text(f"image,patient\n{NAME},P04\n", encoding="utf-8")
+    settings = same / "glombridge" / "glombridge.toml"
+    text = settings.read_text("utf-8").replace('source = "metadata"', 'source = "csv"')
+    assert 'file = ""' in text
+    settings.write_text(text.replace('file = ""', 'file = "patients.csv"', 1), encoding="utf-8")
+    assert run("tile", same, "--allow-few-patients") == 3
+    assert "5 slide files are called 'one and the same.tif'" in capsys.readouterr().err
+
+
+def test_one_file_that_is_in_the_project_twice_has_one_row(same: Path) -> None:
+    """As QuPath duplicates an image."""
+    file = same / "project.qpproj"
+    document = json.loads(file.read_text("utf-8"))
+    for image in document["images"]:
+        image["serverBuilder"] = document["images"][0]["serverBuilder"]
+    file.write_text(json.dumps(document), "utf-8")
+    (same / "patients.csv").write_text(f"image,patient\n{NAME},P04\n", encoding="utf-8")
+    opened = Project.open(same)
+    patients = opened.settings.patients.model_copy(update={"file": "patients.csv"})
+    settings = opened.settings.model_copy(update={"patients": patients})
+    opened = replace(opened, settings=settings).with_patients_from("csv")
+    assert {opened.patient(e) for e in opened.store.images()} == {"P04"}

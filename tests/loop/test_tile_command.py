@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -227,6 +228,81 @@ def test_another_source_of_patients_moves_no_slide_out_of_test(
     for entry, part in before.items():
         assert after.get(f"image-{entry}", part) == part
     assert Counter(after.values())["test"] >= 1
+
+
+def rename_patients(project: Path, new_names: Callable[[str], str]) -> NativeStore:
+    store = NativeStore.open(project)
+    for entry in store.images():
+        store.set_image_metadata(entry.id, {"patient": new_names(entry.metadata["patient"])})
+    return store
+
+
+@pytest.mark.parametrize("rename", ["case {}".format, str.lower], ids=["other", "case"])
+def test_a_patient_who_is_renamed_stays_on_the_side_of_before(
+    project: Path, rename: Callable[[str], str]
+) -> None:
+    opened = Project.open(project)
+    entries = opened.store.images()
+    before = {e.id: opened.parts().get(opened.patient(e)) for e in entries}
+    assert set(before.values()) >= {"train", "val", "test"}
+    store = rename_patients(project, rename)
+    # Also before tiles are cut again.
+    assert Project.open(project).test_images(store.images()) == {
+        i for i, part in before.items() if part == "test"
+    }
+    assert run("tile", project) == 0
+    opened = Project.open(project)
+    after = {e.id: opened.parts().get(opened.patient(e)) for e in opened.store.images()}
+    assert after == before
+    # Whose images were is said once, and nothing is forgotten on the way back.
+    assert run("tile", project) == 0
+    rename_patients(project, lambda name: f"again {name}")
+    assert run("tile", project) == 0
+    opened = Project.open(project)
+    assert before == {e.id: opened.parts().get(opened.patient(e)) for e in opened.store.images()}
+    assert sum(e["event"] == "split" for e in opened.workspace.history.events()) <= 3
+
+
+def test_a_history_that_lost_its_split_puts_nobody_on_another_side(project: Path) -> None:
+    opened = Project.open(project)
+    parts, entries = opened.parts(), opened.store.images()
+    tested = opened.test_images(entries)
+    assert tested
+    forget_split(project)
+    # Another seed would draw another split.
+    settings = project / "glombridge" / "glombridge.toml"
+    settings.write_text(settings.read_text("utf-8").replace("seed = 5", "seed = 1"), "utf-8")
+    opened = Project.open(project)
+    assert (opened.settings.seed, opened.parts()) == (1, {})
+    assert opened.test_images(entries) == tested
+    assert run("tile", project) == 0
+    assert Project.open(project).parts() == parts
+
+
+def test_a_source_written_into_the_settings_later_does_not_open_test_slides(project: Path) -> None:
+    """Between the change and the next ``tile`` no patient of the new names has a side yet."""
+    opened = Project.open(project)
+    tested = opened.test_images(opened.store.images())
+    assert tested
+    (project / "patients.csv").write_text(
+        "image,patient\n" + "".join(f"{e.name},case {e.id}\n" for e in opened.store.images()),
+        encoding="utf-8",
+    )
+    edit_settings(project, "patients", 'source = "csv"', 'file = "patients.csv"')
+    opened = Project.open(project)
+    assert opened.test_images(opened.store.images()) == tested
+
+
+def test_patients_whose_names_differ_in_case_only_are_refused(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = NativeStore.open(project)
+    store.set_image_metadata(5, {"patient": "p04"})
+    assert run("tile", project) == 3
+    told = capsys.readouterr().err
+    assert "'P04' (image 'P04-1_HE.tif') and 'p04' (image 'P04-2_HE.tif')" in told
+    store.set_image_metadata(5, {"patient": " P04 "})
+    assert run("tile", project) == 0
 
 
 def test_a_source_that_lacks_its_setting(project: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -58,6 +58,28 @@ def test_roles(obj: SlideObject, role: str | None) -> None:
         assert len(getattr(roles, name)) == (name == role), name
 
 
+@pytest.mark.parametrize(
+    ("name", "is_named"),
+    [
+        ("Glomerulus: Crescent", True),
+        ("glomerulus", True),
+        ("GLOMERULUS: crescent", True),
+        ("Region*: Cortex", True),
+        ("region*", True),
+        ("ignore*", True),
+        ("Ignore*: Fold", True),
+        ("Rejected*: Tubule", False),
+        ("Glomeruli of the cortex", False),
+        ("Tubule", False),
+    ],
+)
+def test_a_class_that_may_be_meant_for_one_of_the_settings_is_named(
+    name: str, is_named: bool
+) -> None:
+    unknown = assign_roles([annotation(name, BOX)], Settings()).unknown
+    assert unknown == ({name: 1} if is_named else {})
+
+
 def test_an_unmentioned_class_below_a_detector_class_is_named() -> None:
     objects = [annotation("Glomerulus: Crescent", BOX)]
     assert assign_roles(objects, Settings()).unknown == {"Glomerulus: Crescent": 1}

@@ -8,11 +8,28 @@ import pytest
 from pydantic import ValidationError
 from small_project import annotation
 
-from glombridge.objects import ObjectKind
+from glombridge.objects import ObjectKind, PathClass
 from glombridge.settings import Settings
+from glombridge.settings.sections import ReviewSettings
+from glombridge.sync.look import Verdict, verdict
 from glombridge.sync.roles import areas_sha256, assign_roles
 
 BOX = (1000.0, 1000.0, 1400.0, 1400.0)
+
+
+def test_a_class_that_is_one_name_with_a_colon_is_what_it_looks_like() -> None:
+    """QuPath from 0.4 on keeps such names as they are; they look like a class below another one."""
+    proposed, unknown = (
+        replace(annotation("Glomerulus", BOX), path_class=PathClass((name,)))
+        for name in ("Glomerulus: Proposed", "Glomerulus: Crescent")
+    )
+    roles = assign_roles([proposed], Settings())
+    assert (len(roles.pending), roles.n_human) == (1, 0)
+    assert verdict(proposed.path_class, Settings()) is Verdict.PROPOSED
+    assert assign_roles([unknown], Settings()).unknown == {"Glomerulus: Crescent": 1}
+    scheme = Settings(review=ReviewSettings(scheme="lupus"))
+    label = next(iter(scheme.graded_classes))
+    assert scheme.class_index(PathClass((label,))) == 0
 
 
 @pytest.mark.parametrize("name", ["Missed", "False"])

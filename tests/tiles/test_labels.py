@@ -160,6 +160,13 @@ def test_rejected_proposals_are_background_also_where_nothing_was_searched():
     assert tile.painted.equals(box(100, 0, 200, 200) - box(120, 20, 160, 60))
 
 
+def test_a_proposal_inside_a_rejected_outline_is_still_nobodys_background():
+    """Two glomeruli in one box: the box is rejected, and each is proposed in a box of its own."""
+    areas = Areas(pending=box(30, 30, 60, 60), cleared=box(20, 20, 120, 80))
+    tile = label_tiles(QUARTERS, [], GLOM, areas=areas)[0]
+    assert tile.painted.equals(box(30, 30, 60, 60))
+
+
 def test_a_tile_over_the_edge_counts_only_what_is_on_the_slide():
     grid = Grid.of(Frame("a", 100, 100), TileSpec(200, 200, 0))
     tile = label_tiles(grid, [], GLOM, areas=Areas(ignored=box(0, 0, 50, 100)))[0]
@@ -295,7 +302,7 @@ def tile_by_tile(grid, objects, areas, rule):
         shape or nothing
         for shape in (areas.searched or image, areas.ignored, areas.pending, areas.cleared)
     )
-    hidden = (pending | (image - searched)) - cleared | ignored
+    hidden = pending | (image - searched - cleared) | ignored
     used = labelled_objects(objects, GLOM, areas)
     for left, top, right, bottom in grid.boxes_px():
         tile = box(left, top, right, bottom)

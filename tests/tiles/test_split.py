@@ -1,6 +1,7 @@
 """Splits: no patient on two sides, stable, balanced, and refused when it cannot be."""
 
 from collections import Counter
+from contextlib import nullcontext
 
 import pytest
 from hypothesis import given, settings
@@ -12,6 +13,7 @@ from glombridge.tiles.split import (
     Fractions,
     SplitItem,
     check_no_leaks,
+    check_spelling,
     patient_of,
     split_patients,
 )
@@ -114,6 +116,25 @@ def test_an_unknown_patient_is_refused_with_the_way_out(key, pattern, message):
 def test_a_pattern_must_be_one():
     with pytest.raises(UsageError, match="not a regular expression"):
         patient_of("K1", {}, pattern="(")
+
+
+@pytest.mark.parametrize(
+    ("names", "refused"),
+    [
+        (["P1", "P2", "P1 2"], False),
+        (["P1", "p1"], True),
+        (["case 1", "Case  1"], True),
+        (["Müller", "Mu\u0308ller"], True),
+    ],
+    ids=["different", "case", "spaces", "composed"],
+)
+def test_one_name_spelt_in_two_ways_is_refused(names, refused):
+    with (
+        pytest.raises(InputError, match=r"differ in case or spaces only")
+        if refused
+        else nullcontext()
+    ):
+        check_spelling({name: f"{name}.svs" for name in names})
 
 
 def test_leaks_are_refused():
