@@ -150,6 +150,12 @@ def test_a_whole_slide_of_the_paper_tiles_has_four_corners() -> None:
     assert found.equals(box(0, 0, side, side))
 
 
+@pytest.mark.filterwarnings("ignore:invalid value")
+def test_a_box_with_a_side_that_is_no_number_covers_nothing() -> None:
+    boxes = np.array([[0, 0, 1, 1], [0, 0, np.nan, 2]])
+    assert united_boxes(boxes).equals(box(0, 0, 1, 1))
+
+
 def test_boxes_that_are_no_grid_take_no_memory_for_their_cells() -> None:
     """A file can hold any: of 6,000 that share no side there are 144 million cells."""
     corner = np.random.default_rng(0).uniform(0, 1e6, (6000, 2))
