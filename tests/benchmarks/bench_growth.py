@@ -389,7 +389,7 @@ SERIES = {
     "queue over images": Series(
         "images of 10 proposals",
         lambda f, n: queueing(pushed_twice(f, n, 5)),
-        (300, 1000, 3000),
+        (300, 1000, 3000, 10_000),
         (200, 1000),
     ),
     "queue in an image": Series(
