@@ -385,7 +385,7 @@ class Series:
 
 
 SERIES = {
-    "evaluate": Series("images", evaluating, (300, 1000, 3000), (60, 240), 4),
+    "evaluate": Series("images", evaluating, (300, 1000, 3000, 10_000), (60, 240), 4),
     "queue over images": Series(
         "images of 10 proposals",
         lambda f, n: queueing(pushed_twice(f, n, 5)),
