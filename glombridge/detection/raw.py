@@ -16,9 +16,9 @@ from shapely.geometry.base import BaseGeometry
 
 from ..documents import parse_json, parse_wkbs, parse_wkt
 from ..errors import DamagedFileError, GlombridgeError
-from ..objects import box_polygons
 from ..qupath.saving import atomic_write
 from .boxes import Boxes, Floats
+from .cover import united_boxes
 from .parquet_claims import BOOLEAN, BYTES, FLOAT, INT32, claims_of
 from .stitch import DEFAULT_METHOD, stitch
 
@@ -74,17 +74,14 @@ class SlideDetections:
         Tiles that could not be read are left out, also where a neighbour overlaps them: an object
         there may have been seen by nobody whole.
         """
-        if not len(self.scanned):
-            return shapely.Polygon()
-        area = shapely.union_all(box_polygons(self.scanned))
-        area = area.intersection(shapely.box(0, 0, self.width_px, self.height_px))
-        if self.region is not None:
-            area = area.intersection(self.region)
-        if len(self.unreadable):
-            area = area.difference(shapely.union_all(box_polygons(self.unreadable)))
+        frame = np.array([self.width_px, self.height_px] * 2, float)
+        area = united_boxes(self.scanned.clip(0, frame), without=self.unreadable.clip(0, frame))
+        if self.region is None:
+            return area
         # Shapes that only touch leave points and lines behind, which cover nothing.
-        parts = [p for p in shapely.get_parts(area) if p.geom_type.endswith("Polygon")]
-        return shapely.union_all(parts) if parts else shapely.Polygon()
+        parts = shapely.get_parts(area.intersection(self.region))
+        parts = parts[shapely.area(parts) > 0]
+        return shapely.union_all(parts) if len(parts) else shapely.Polygon()
 
     def stitched(self, confidence: float, method: str = DEFAULT_METHOD) -> Boxes:
         """One box per object among the boxes that score at least ``confidence``, with its outline."""

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import geojson
 import shapely
 from shapely.geometry import mapping
 
-from ..errors import MachineError
 from ..objects import Color, ObjectKind, Outline, OutlineKind, PathClass, Plane, SlideObject
+from ..qupath.leftovers import remove_leftovers
+from ..qupath.saving import atomic_write
 from .names import DEFAULT_CLASS_COLOR, EXTRAS, KIND_NAMES, NOT_FINITE
 
 
@@ -58,6 +57,8 @@ def write_geojson(
 ) -> None:
     """Write objects to a file, which is at every moment the old or the complete new one.
 
+    The first call of a process for a folder removes what killed ones left there.
+
     Args:
         path: of the file; its folder must be there.
         objects: in QuPath px.
@@ -66,22 +67,11 @@ def write_geojson(
     Raises:
         MachineError: disk full, no permission.
     """
-    path = Path(path)
-    data = dump_geojson(objects, class_colors=class_colors)
-    draft = path.parent / f".{path.name}.{uuid4().hex[:8]}.partial"
-    try:
-        with draft.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
-    except OSError as error:
-        draft.unlink(missing_ok=True)
-        msg = (
-            f"cannot write {path.name!r} in {path.parent}: {error.strerror or error}. What was "
-            "there before is unchanged."
-        )
-        raise MachineError(msg) from error
+    path, data = Path(path), dump_geojson(objects, class_colors=class_colors)
+    # Once: a run of detections writes two files for each of thousands of slides into one folder.
+    remove_leftovers(path.parent, once=True)
+    # What is written here is ours to replace; where a link leads is not.
+    atomic_write(path, data, through_link=False)
 
 
 def _line(feature: geojson.Feature) -> bytes:

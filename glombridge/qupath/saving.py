@@ -72,13 +72,18 @@ def _read(path: Path, piece_bytes: int, take: Callable[[bytes], None]) -> FileSt
     return FileStamp(size, after.st_mtime_ns, digest.hexdigest())
 
 
-def atomic_write(path: Path, data: bytes) -> None:
+def atomic_write(path: Path, data: bytes, *, through_link: bool = True) -> None:
     """Write a file so that nobody ever sees a part of it, and that survives a power cut.
+
+    Args:
+        path: the file.
+        data: its bytes.
+        through_link: a link there stays one, to the new content; ``False`` = it is replaced.
 
     Raises:
         MachineError: the machine does not let us; the file is as it was.
     """
-    with _published(path, data):
+    with _published(path, data, through_link=through_link):
         pass
 
 
@@ -268,10 +273,9 @@ def folder_for(path: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _published(path: Path, data: bytes) -> Iterator[Path]:
+def _published(path: Path, data: bytes, *, through_link: bool = True) -> Iterator[Path]:
     """Write a temporary file beside ``path``; move it there when the body ends without an error."""
-    # A link stays a link to the new content.
-    path = path.resolve() if path.is_symlink() else path
+    path = path.resolve() if through_link and path.is_symlink() else path
     temporary: Path | None = None
     try:
         with _machine_errors("write", path):
@@ -298,6 +302,8 @@ def _write_new(path: Path, data: bytes) -> None:
 
 
 def _take_over_mode(temporary: Path, path: Path) -> None:
+    if path.is_symlink():
+        return
     try:
         old = path.stat()
     except FileNotFoundError:

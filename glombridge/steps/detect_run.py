@@ -20,6 +20,7 @@ from ..errors import DeviceError, MachineError, ProtectedError, UsageError
 from ..filenames import refuse_ways_out
 from ..ledger import Workspace
 from ..ledger.manifest import write_json
+from ..qupath.leftovers import remove_leftovers
 from ..slides.reader import fingerprint
 
 PARTIAL = ".partial"
@@ -214,6 +215,8 @@ class DetectionRun:
         Raises:
             MachineError: disk full, no permission.
         """
+        # What a process that died was writing: no later run looks into this folder.
+        remove_leftovers(self.partial)
         write_json(self.partial / "manifest.json", manifest)
         self._lock.release()
         shutil.rmtree(self.partial / WORK)

@@ -19,15 +19,16 @@ from ..evaluation.results import compare, ranking, rival_sees
 from ..evaluation.slides import JudgedSlide
 from ..evaluation.tile_level import MEANING, tile_figures
 from ..filenames import require_inside
+from ..ledger.file_set import write_file_set
 from ..ledger.history import utc_now
-from ..ledger.manifest import environment, sha256_of, write_json
+from ..ledger.manifest import environment, json_text, sha256_of
 from ..progress import SILENT, Reporter
 from ..scale import on_cluster
 from ..training.dataset import Dataset, check_dataset
 from .evaluate_look import check_classes
 from .evaluate_model import PARTS, EvaluatedModel, evaluated, held_out_images, load_run
 from .held_model import CPU
-from .operating_point import store_point
+from .operating_point import FILE as POINT
 from .project import Project
 
 log = logging.getLogger(__name__)
@@ -110,7 +111,7 @@ def evaluate(
     """Detect on validation and test slides, choose the threshold on validation, report on test.
 
     Writes ``operating_point.json`` and ``evaluation.json`` beside the weights of a run of this
-    project, and keeps the raw boxes there.
+    project, both of one call or not at all, and keeps the raw boxes there.
 
     Args:
         project: the project.
@@ -126,6 +127,8 @@ def evaluate(
         InputError: no weights, no validation slide with objects, or a slide that cannot be read.
         PartlyDoneError: on a cluster, slides that cannot be read; the others need not be again.
         UsageError: a run against itself.
+        ProtectedError: another process is putting its evaluation there.
+        MachineError: the two cannot be written; the earlier ones are as they were.
         MissingComponentError: a cluster is asked for and Dask is missing, or its workers have other
             versions.
     """
@@ -153,8 +156,9 @@ def evaluate(
     result = EvaluateResult(model.name, model.point, slides, faults, document)
     run = file.parent.parent
     if run.parent == project.workspace.runs:
-        write_json(run / DOCUMENT, document)
-        store_point(run, document["operating_point"])
+        # The point last: who finds none works at another confidence and says so, and 'status' names this command.
+        told = {DOCUMENT: document, POINT: document["operating_point"]}
+        write_file_set(run, {name: json_text(part) for name, part in told.items()})
     project.workspace.record(
         "evaluate",
         run=result.run,

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ..documents import expecting, parse_json
 from ..evaluation.calibration import Calibration
-from ..ledger.manifest import write_json
 
 FILE = "operating_point.json"
 
@@ -28,11 +25,6 @@ class StoredPoint:
     confidence: float
     target: str
     calibration: Calibration | None
-
-
-def store_point(run: Path, told: Mapping[str, Any]) -> None:
-    """Keep what an evaluation says of the operating point beside the weights of a run."""
-    write_json(run / FILE, told)
 
 
 def stored_point(weights: Path) -> StoredPoint | None:

@@ -385,11 +385,11 @@ class Series:
 
 
 SERIES = {
-    "evaluate": Series("images", evaluating, (300, 1000, 3000), (60, 240), 4),
+    "evaluate": Series("images", evaluating, (300, 1000, 3000, 10_000), (60, 240), 4),
     "queue over images": Series(
         "images of 10 proposals",
         lambda f, n: queueing(pushed_twice(f, n, 5)),
-        (300, 1000, 3000),
+        (300, 1000, 3000, 10_000),
         (200, 1000),
     ),
     "queue in an image": Series(

@@ -9,6 +9,7 @@ import json
 import math
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+import bench_cover
 import bench_growth
 import bench_load
 import bench_merge
@@ -118,6 +120,15 @@ def test_slides_are_searched_for_leaks_and_not_compared_one_by_one() -> None:
     search = least(lambda: bench_scale.cpu_seconds(lambda: check_leaks(items))[0])
     every = least(lambda: bench_scale.cpu_seconds(lambda: bench_scale.every_pair(items))[0])
     assert search < 0.5 * every
+
+
+@pytest.mark.parametrize("tiles", ["all of a slide", "12 pieces of tissue"])
+def test_the_area_under_tiles_takes_a_fraction_of_a_plain_union(tiles: str) -> None:
+    cpu = {
+        name: bench_cover.cpu_of(partial(way, bench_cover.CASES[tiles]))
+        for name, way in bench_cover.WAYS.items()
+    }
+    assert cpu["glombridge"] < 0.2 * cpu["shapely.union_all"], cpu
 
 
 def test_cutting_takes_no_more_than_the_plain_loop(tmp_path: Path) -> None:

@@ -4,11 +4,16 @@ import contextlib
 import gzip
 import json
 import math
+import os
+import signal
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 from uuid import UUID, uuid4
 
 import pytest
+from folders import files_in
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from shapely.geometry import (
@@ -32,12 +37,25 @@ from glombridge.objects import (
     Plane,
     SlideObject,
 )
+from glombridge.qupath.leftovers import temporary_name
 
+ROOT = Path(__file__).parents[2]
 DATA = Path(__file__).parent.parent / "data"
 GOLDEN = DATA / "qupath_golden"
 VERSIONS = ["0.3.2", "0.4.4", "0.5.1", "0.6.0", "0.7.0"]
 REAL = sorted([*DATA.glob("geojson/**/*json"), *GOLDEN.glob("*.geojson"), *GOLDEN.glob("*-hier*")])
 SQUARE = {"type": "Polygon", "coordinates": [[[0, 0], [10, 0], [10, 10], [0, 10], [0, 0]]]}
+WRITING = """
+import os, signal, sys
+from uuid import UUID
+from glombridge.geojson_codec import write_geojson
+from glombridge.objects import ObjectKind, Outline, SlideObject
+
+if sys.argv[2]:
+    setattr(os, sys.argv[2], lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+outline = Outline.rectangle(0, 0, 9, 9)
+write_geojson(sys.argv[1], [SlideObject(UUID(int=1), ObjectKind.ANNOTATION, outline)])
+"""
 
 
 def feature(**properties):
@@ -336,6 +354,52 @@ def test_a_full_disk_leaves_the_old_file(tmp_path, monkeypatch):
         write_geojson(path, [])
     assert path.read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["a.geojson"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need a privilege on Windows")
+@pytest.mark.parametrize("there", ["a file", "nothing"])
+def test_a_link_is_replaced_and_not_followed(tmp_path, there):
+    target, path = tmp_path / "elsewhere" / "b.geojson", tmp_path / "a.geojson"
+    target.parent.mkdir()
+    if there == "a file":
+        target.write_bytes(b"another's")
+        target.chmod(0o600)
+    path.symlink_to(target)
+    before = files_in(target.parent)
+    write_geojson(path, [])
+    assert path.read_bytes() == dump_geojson([])
+    assert not path.is_symlink()
+    assert files_in(target.parent) == before
+
+
+def written_in_a_process(path: Path, killed_at: str) -> int:
+    """The exit code of a process that writes an object, unless it is killed at some function's call."""
+    done = subprocess.run(
+        [sys.executable, "-c", WRITING, path, killed_at],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        check=False,
+    )
+    return done.returncode
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="kills by a POSIX signal")
+@pytest.mark.parametrize("killed_at", ["fsync", "replace"])
+def test_what_a_killed_write_left_goes_with_the_next_one(tmp_path, killed_at):
+    path, other = tmp_path / "a.geojson", tmp_path / "b.geojson"
+    write_geojson(path, [])
+    before = files_in(tmp_path)
+    assert written_in_a_process(path, killed_at) == -signal.SIGKILL
+    (left,) = files_in(tmp_path).keys() - before.keys()
+    assert left.startswith(".")
+    assert files_in(tmp_path)[path.name] == before[path.name]
+    # What a process that lives is writing, and what is not ours.
+    kept = {temporary_name(path.name): b"now", f".{path.name}.tmp": b"theirs"}
+    for name, data in kept.items():
+        (tmp_path / name).write_bytes(data)
+    assert written_in_a_process(other, "") == 0
+    written = other.read_bytes()
+    assert len(load_objects(other).objects) == 1
+    assert files_in(tmp_path) == {**before, **kept, other.name: written}
 
 
 number = st.floats(-1e6, 1e6).map(lambda v: v + 0.0)  # without -0.0

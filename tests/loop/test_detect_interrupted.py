@@ -13,10 +13,13 @@ from pathlib import Path
 import pytest
 from caught import Started, caught
 from detecting import contents, detected, entries_of, slides_of
+from folders import files_in
 from typed import run
 
 from glombridge.detection.raw import SlideDetections
 from glombridge.errors import MachineError
+from glombridge.qupath.leftovers import temporary_name
+from glombridge.steps.detect_run import DetectionRun
 
 
 @pytest.mark.skipif(os.name == "nt", reason="kill -9 is a signal")
@@ -53,6 +56,16 @@ def test_killed_and_run_again_gives_the_same_bytes(
         assert (killed / f"{name}.parquet").stat().st_ino == stat.st_ino
         assert (killed / f"{name}.parquet").stat().st_mtime_ns == stat.st_mtime_ns
     assert not partial.exists()
+
+
+def test_what_a_dead_process_was_writing_is_not_handed_out(tmp_path: Path) -> None:
+    ours = temporary_name("1.parquet")
+    host, pid, start, end = ours.removeprefix(".1.parquet.").split("-")
+    with DetectionRun.begin(None, tmp_path / "out", {}, 1) as made:
+        for name in ("1.parquet", f".1.parquet.{host}-{pid}-{int(start) - 60}-{end}"):
+            (made.partial / name).write_bytes(b"x")
+        made.publish({})
+    assert sorted(files_in(tmp_path / "out")) == ["1.parquet", "manifest.json"]
 
 
 def interrupted(project: Path, capsys: pytest.CaptureFixture[str], *keep: str) -> Path:

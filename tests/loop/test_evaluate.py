@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from folders import files_in
 from typed import run_json
 
 from glombridge.cli import main
 from glombridge.demo.run import DemoResult
 from glombridge.detection import detector
-from glombridge.errors import InputError, ProtectedError
+from glombridge.errors import InputError, MachineError, ProtectedError
 from glombridge.evaluation.sweep import FALSE_PER_SLIDE, THRESHOLDS
 from glombridge.objects import PathClass
 from glombridge.qupath import HierarchyEdit
@@ -23,6 +29,24 @@ from glombridge.steps.evaluate import evaluate
 from glombridge.steps.evaluate_rounds import count_decisions
 from glombridge.steps.project import Project
 from glombridge.sync.roles import is_proposed
+
+ROOT = Path(__file__).parents[2]
+KILLED = """
+import os, signal, sys
+from glombridge.cli import main
+
+left, replace = int(sys.argv[2]), os.replace
+
+def killed(*paths):
+    global left
+    if not left:
+        os.kill(os.getpid(), signal.SIGKILL)
+    left -= 1
+    replace(*paths)
+
+os.replace = killed
+sys.exit(main(["evaluate", sys.argv[1], "--no-tiles", "-q"]))
+"""
 
 
 def run_folder(project: Path) -> Path:
@@ -82,6 +106,53 @@ def test_any_target(project: Path, target: float, reached: bool | None) -> None:
     stored = json.loads((run_folder(project) / "operating_point.json").read_text("utf-8"))
     assert stored["confidence"] == point.confidence
     assert stored["target"] == f"recall >= {target}"
+
+
+def evaluation_files(project: Path) -> dict[str, Any]:
+    """The two files that an evaluation writes, those that are there."""
+    paths = (run_folder(project) / name for name in ("evaluation.json", "operating_point.json"))
+    return {p.name: json.loads(p.read_text("utf-8")) for p in paths if p.is_file()}
+
+
+@pytest.mark.parametrize("moves", range(4))
+def test_its_files_stay_as_they_were_if_they_cannot_all_be_replaced(
+    project: Path, moves: int, replacing_fails: Callable[[int], None]
+) -> None:
+    before = files_in(run_folder(project))
+    opened = set_evaluate(Project.open(project), target="recall", target_recall=0.05)
+    replacing_fails(moves)
+    with pytest.raises(MachineError):
+        evaluate(opened, tiles=False)
+    assert files_in(run_folder(project)) == before
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="kills by a POSIX signal")
+def test_a_kill_leaves_no_files_of_two_evaluations(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = project / "glombridge" / "glombridge.toml"
+    text = settings.read_text("utf-8")
+    for moves in range(5):
+        target = f"recall = {0.05 + 0.1 * moves:.2f}"
+        settings.write_text(text.replace("recall = 0.98", target), "utf-8")
+        done = subprocess.run(
+            [sys.executable, "-c", KILLED, project, str(moves)],
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            check=False,
+        )
+        assert done.returncode == (0 if moves == 4 else -signal.SIGKILL)
+        there = evaluation_files(project)
+        if len(there) == 2:
+            assert there["evaluation.json"]["operating_point"] == there["operating_point.json"]
+        elif there:
+            assert there.keys() == {"evaluation.json"}
+            told = run_json(capsys, "status", project)
+            assert told["next"].startswith("glombridge evaluate ")
+        if moves < 4:
+            # The next call has two files to replace again.
+            evaluate(Project.open(project), tiles=False)
+    assert there["operating_point.json"]["target"] == "recall >= 0.45"
+    assert not list(run_folder(project).glob(".*"))
 
 
 def test_an_unreachable_target_is_said(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
