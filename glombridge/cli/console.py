@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TextIO, TypeVar
 
 from rich import box
 from rich.console import Console
@@ -28,6 +28,7 @@ from rich.text import Text
 
 from ..filenames import shown_line, shown_text
 from ..progress import SILENT, Reporter, Task
+from . import streams
 
 LOG_EVERY_SECONDS = 15.0
 MOST_LINES = 20
@@ -124,9 +125,15 @@ def reporter(*, quiet: bool) -> Reporter:
 
 def print_json(document: Any) -> None:
     """One JSON document on standard output, and nothing else there."""
-    # What is spelt out stands inside strings, where JSON reads it as the same character.
-    sys.stdout.write(shown_text(json.dumps(document, indent=2, ensure_ascii=False)) + "\n")
+    sys.stdout.write(json_text(document, sys.stdout, indent=2) + "\n")
     sys.stdout.flush()
+
+
+def json_text(document: Any, stream: TextIO, *, indent: int | None = None) -> str:
+    """A document as a stream can take it: in a terminal that knows no umlauts they are spelt out."""
+    ascii_only = not streams.knows_every_letter(stream)
+    # What is spelt out stands inside strings, where JSON reads it as the same character.
+    return shown_text(json.dumps(document, indent=indent, ensure_ascii=ascii_only))
 
 
 def answer(result: R, show: Callable[[R], None], *, as_json: bool) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Callable
@@ -11,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..filenames import shown_text
 from ..progress import SILENT, Reporter
 from .main import cli
 from .options import PROJECT, common, mapping_slides, on_cluster, trusting_weights
@@ -255,6 +253,8 @@ def show_profile(result: DetectResult) -> None:
 
 def _event_writer() -> Callable[[dict[str, Any]], None]:
     """Events as lines of JSON on standard error; of progress no more than one a second."""
+    from . import console
+
     told = 0.0
 
     def write(event: dict[str, Any]) -> None:
@@ -264,7 +264,7 @@ def _event_writer() -> Callable[[dict[str, Any]], None]:
             if now - told < EVENT_EVERY_SECONDS:
                 return
             told = now
-        sys.stderr.write(shown_text(json.dumps(event, ensure_ascii=False)) + "\n")
+        sys.stderr.write(console.json_text(event, sys.stderr) + "\n")
         sys.stderr.flush()
 
     return write

@@ -14,6 +14,7 @@ from .. import __version__
 from ..components import explain_import_error
 from ..errors import ExitCode, GlombridgeError
 from ..filenames import shown_line, shown_text
+from . import streams
 
 
 class _ShownFormatter(logging.Formatter):
@@ -66,8 +67,6 @@ def main(arguments: list[str] | None = None) -> int:
     except GlombridgeError as error:
         click.echo(f"glombridge: {shown_text(str(error))}", err=True)
         return int(error.exit_code)
-    except BrokenPipeError:
-        return ExitCode.DONE
     except ImportError as error:
         explained = explain_import_error(error)
         if explained is None:
@@ -98,6 +97,7 @@ def run() -> None:
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGTERM, on_terminate)
+    streams.prepare()
     try:
         code = main()
     except KeyboardInterrupt:  # a second one, while the first was answered
