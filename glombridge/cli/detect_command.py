@@ -12,7 +12,7 @@ import click
 
 from ..progress import SILENT, Reporter
 from .main import cli
-from .options import PROJECT, common, mapping_slides, on_cluster, trusting_weights
+from .options import PROJECT, Number, common, mapping_slides, on_cluster, trusting_weights
 
 if TYPE_CHECKING:
     from ..steps.detect import DetectResult
@@ -80,7 +80,7 @@ def _region(
     "--roi", "rois", multiple=True, metavar="CLASS", help="Only inside annotations of this class."
 )
 @click.option("--mpp", type=float, help="µm per pixel of slide files that do not say it.")
-@click.option("--min-confidence", type=click.FloatRange(0, 1), help="Instead of the stored one.")
+@click.option("--min-confidence", type=Number(0, 1), help="Instead of the stored one.")
 @click.option("--device", help="As torch names it: cpu, 0; or 0,1: one process each.")
 @click.option("--workers", type=click.IntRange(1, 64), help="Threads that decode tiles.")
 @click.option("--batch", type=click.IntRange(1), help="Tiles shown to the model at once.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from functools import wraps
@@ -10,7 +11,33 @@ from typing import Any
 
 import click
 
-PROJECT = click.Path(path_type=Path)
+
+class Place(click.Path):
+    """A path of a file or folder that was really given."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Refuse an empty one."""
+        # A shell's variable that is not set. Path("") would be the folder one happens to be in.
+        if value == "":
+            self.fail("the path is empty", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+class Number(click.FloatRange):
+    """A number in a range; click takes nan to be in every one, as it is on no side of its ends."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Refuse what is no number."""
+        number = super().convert(value, param, ctx)
+        if math.isnan(number):
+            self.fail(f"{value!r} is no number", param, ctx)
+        return number
+
+
+PROJECT = Place()
 
 breaking_lock = click.option(
     "--break-lock", is_flag=True, help="Take the project lock whoever holds it."

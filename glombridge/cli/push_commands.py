@@ -10,7 +10,7 @@ import click
 
 from ..progress import Reporter
 from .main import cli
-from .options import PROJECT, common, guarding, mapping_slides
+from .options import PROJECT, Number, common, guarding, mapping_slides
 
 if TYPE_CHECKING:
     from ..sync.guards import Guards
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 @click.option(
     "--as", "objects", type=click.Choice(["annotation", "detection"]), help="QuPath object type."
 )
-@click.option("--min-confidence", type=click.FloatRange(0, 1), help="Instead of the run's.")
+@click.option("--min-confidence", type=Number(0, 1), help="Instead of the run's.")
 @click.option("--include-test", is_flag=True, help="Into images of test patients too.")
 @click.option("--skip-bad", is_flag=True, help="Leave out images that cannot be pushed.")
 @click.option(

@@ -1,4 +1,5 @@
 import json
+import re
 import shutil
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
@@ -193,6 +194,13 @@ def test_what_is_no_project_says_why(tmp_path, files, says):
         (tmp_path / name).write_text(text, "utf-8")
     with pytest.raises(InputError, match=says):
         ProjectFile.open(tmp_path)
+
+
+def test_a_folder_without_a_name_is_named(tmp_path, monkeypatch):
+    """'.' at the end of a sentence would be '..', another folder."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=re.escape(f"in {tmp_path}. ")):
+        ProjectFile.open(Path())
 
 
 @pytest.mark.parametrize("path", ["missing", "missing.qpproj"])
