@@ -12,7 +12,15 @@ import click
 
 from ..progress import SILENT, Reporter
 from .main import cli
-from .options import PROJECT, Number, common, mapping_slides, on_cluster, trusting_weights
+from .options import (
+    PROJECT,
+    TARGET,
+    Number,
+    common,
+    mapping_slides,
+    on_cluster,
+    trusting_weights,
+)
 
 if TYPE_CHECKING:
     from ..steps.detect import DetectResult
@@ -50,7 +58,7 @@ def _region(
 @cli.command()
 @click.argument("inputs", type=PROJECT, nargs=-1, required=True, metavar="PROJECT | SLIDE...")
 @click.option("--weights", help="Run id or weights file; the newest run by default.")
-@click.option("--out", type=PROJECT, help="Folder for the detections; slide files need one.")
+@click.option("--out", type=TARGET, help="Folder for the detections; slide files need one.")
 @click.option("--image", "images", multiple=True, help="Only this image; may be given again.")
 @click.option("--tag", "tags", multiple=True, help="Only images with this tag.")
 @click.option(
@@ -79,7 +87,11 @@ def _region(
 @click.option(
     "--roi", "rois", multiple=True, metavar="CLASS", help="Only inside annotations of this class."
 )
-@click.option("--mpp", type=float, help="µm per pixel of slide files that do not say it.")
+@click.option(
+    "--mpp",
+    type=Number(0, 100, min_open=True),
+    help="µm per pixel of slide files that do not say it.",
+)
 @click.option("--min-confidence", type=Number(0, 1), help="Instead of the stored one.")
 @click.option("--device", help="As torch names it: cpu, 0; or 0,1: one process each.")
 @click.option("--workers", type=click.IntRange(1, 64), help="Threads that decode tiles.")

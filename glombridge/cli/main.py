@@ -16,6 +16,18 @@ from ..errors import ExitCode, GlombridgeError
 from ..filenames import shown_line, shown_text
 from . import streams
 
+_OF_THE_MACHINE = {
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EACCES,
+    errno.EROFS,
+    errno.EPERM,
+    errno.ENAMETOOLONG,
+    errno.EIO,
+    errno.ESTALE,  # of a share
+}
+"""What no program can help. Anything else that nobody has thought of is a bug."""
+
 
 class _ShownFormatter(logging.Formatter):
     """Log lines as a terminal may get them: they hold names from files, too."""
@@ -74,7 +86,10 @@ def main(arguments: list[str] | None = None) -> int:
         click.echo(f"glombridge: {explained}", err=True)
         return ExitCode.MISSING_COMPONENT
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EPERM):
+        if error.errno == errno.ENOENT and error.filename is None:  # only asking for it fails so
+            click.echo("glombridge: the folder that you are in is gone; go to another", err=True)
+            return ExitCode.MACHINE
+        if error.errno in _OF_THE_MACHINE:
             where = f" ({error.filename})" if error.filename else ""
             told = shown_line(f"{error.strerror}{where}")
             click.echo(f"glombridge: the machine refused: {told}", err=True)

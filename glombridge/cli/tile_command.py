@@ -11,6 +11,7 @@ from ..progress import Reporter
 from .main import cli
 from .options import (
     PROJECT,
+    TARGET,
     Number,
     breaking_lock,
     common,
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 @cli.command()
 @click.argument("project", type=PROJECT)
-@click.option("--out", type=PROJECT, help="Folder of the dataset.")
+@click.option("--out", type=TARGET, help="Folder of the dataset.")
 @click.option("--task", type=click.Choice(["detect", "segment"]), help="Boxes, or outlines.")
 @click.option(
     "--preset",

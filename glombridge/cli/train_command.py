@@ -9,7 +9,7 @@ import click
 
 from ..progress import Reporter
 from .main import cli
-from .options import PROJECT, Number, common, downloading, trusting_weights
+from .options import PROJECT, TARGET, Number, common, downloading, trusting_weights
 
 if TYPE_CHECKING:
     from ..training import TrainResult
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 @cli.command()
 @click.argument("project", type=PROJECT, required=False)
 @click.option("--data", type=PROJECT, help="Dataset folder; the project's newest by default.")
-@click.option("--out", type=PROJECT, help="Run folder, needed with --data alone.")
+@click.option("--out", type=TARGET, help="Run folder, needed with --data alone.")
 @click.option(
     "--model", help="Architecture, weights or configuration: yolo11n, yolov5l, rtdetr-l, FILE.pt."
 )

@@ -1,5 +1,4 @@
 import json
-import re
 import shutil
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
@@ -199,7 +198,7 @@ def test_what_is_no_project_says_why(tmp_path, files, says):
 def test_a_folder_without_a_name_is_named(tmp_path, monkeypatch):
     """'.' at the end of a sentence would be '..', another folder."""
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(InputError, match=re.escape(f"in {tmp_path}. ")):
+    with pytest.raises(InputError, match=r"in the folder '\.'\. Give"):
         ProjectFile.open(Path())
 
 
