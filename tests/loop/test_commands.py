@@ -81,6 +81,29 @@ def test_pull_does_not_touch_quapth_files(
     assert sum(i["pending"] for i in document["images"]) > 0
 
 
+@pytest.mark.parametrize(
+    ("n_images", "says"),
+    [
+        (0, "add images to the project in QuPath"),
+        (3, "say where the slides are: glombridge doctor"),
+    ],
+    ids=["no-images", "no-slides"],
+)
+def test_the_next_step_is_one_that_can_be_taken(
+    tmp_path: Path, data: Path, capsys: pytest.CaptureFixture[str], n_images: int, says: str
+) -> None:
+    fresh = shutil.copytree(data / "qupath_golden" / "v0.6.0", tmp_path / "fresh")
+    file = fresh / "project.qpproj"
+    document = json.loads(file.read_text("utf-8"))
+    document["images"] = document["images"][:n_images]
+    file.write_text(json.dumps(document), "utf-8")
+    assert run("init", fresh, "--store", "native") == 0
+    capsys.readouterr()
+    assert says in run_json(capsys, "status", fresh)["next"]
+    assert run("detect", fresh) == 5, "nothing was trained"
+    assert "Run 'glombridge train'" in capsys.readouterr().err
+
+
 def test_a_run_is_pushed_by_its_id(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pushed = run_json(capsys, "push", project, "detect-001", "--dry-run")
     assert pushed == run_json(capsys, "push", project, "--dry-run")
@@ -425,6 +448,11 @@ def test_the_folder_one_is_in_is_not_replaced(
     before = files_in(project / "data")
     assert run(command, project, "--out", out, "--quiet") == 4
     assert files_in(project / "data") == before
+
+
+def test_a_seed_that_is_too_large(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("demo", tmp_path / "demo", "--seed", 2**32) == 2
+    assert "0<=x<=4294967295" in capsys.readouterr().err
 
 
 def test_a_name_that_no_disk_can_hold(capsys: pytest.CaptureFixture[str]) -> None:
