@@ -208,7 +208,7 @@ def round_(
 @click.argument("folder", type=PROJECT, default=Path("demo"))
 @click.option(
     "--seed",
-    type=click.IntRange(0),
+    type=click.IntRange(0, 2**32 - 1),
     default=0,
     show_default=True,
     help="The same seed paints the same slides.",

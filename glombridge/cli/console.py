@@ -8,11 +8,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TextIO, TypeVar
 
 from rich import box
 from rich.console import Console
 from rich.markup import escape
+from rich.measure import Measurement
 from rich.progress import (
     BarColumn,
     Progress,
@@ -28,6 +29,7 @@ from rich.text import Text
 
 from ..filenames import shown_line, shown_text
 from ..progress import SILENT, Reporter, Task
+from . import streams
 
 LOG_EVERY_SECONDS = 15.0
 MOST_LINES = 20
@@ -35,6 +37,11 @@ MOST_LINES = 20
 
 MOST_ROWS = 1000
 """Of a table that is shown. Nobody reads ten thousand, and rich would take seconds to set them."""
+
+FOLDED_CHARS = 16
+"""A column is at least so wide, or as wide as what is in it."""
+
+NO_EDGE = 10_000
 
 OUT = Console(highlight=False, emoji=False)
 ERR = Console(stderr=True, highlight=False, emoji=False)
@@ -124,9 +131,15 @@ def reporter(*, quiet: bool) -> Reporter:
 
 def print_json(document: Any) -> None:
     """One JSON document on standard output, and nothing else there."""
-    # What is spelt out stands inside strings, where JSON reads it as the same character.
-    sys.stdout.write(shown_text(json.dumps(document, indent=2, ensure_ascii=False)) + "\n")
+    sys.stdout.write(json_text(document, sys.stdout, indent=2) + "\n")
     sys.stdout.flush()
+
+
+def json_text(document: Any, stream: TextIO, *, indent: int | None = None) -> str:
+    """A document as a stream can take it: in a terminal that knows no umlauts they are spelt out."""
+    ascii_only = not streams.knows_every_letter(stream)
+    # What is spelt out stands inside strings, where JSON reads it as the same character.
+    return shown_text(json.dumps(document, indent=indent, ensure_ascii=ascii_only))
 
 
 def answer(result: R, show: Callable[[R], None], *, as_json: bool) -> None:
@@ -140,20 +153,36 @@ def answer(result: R, show: Callable[[R], None], *, as_json: bool) -> None:
 def table(title: str, columns: list[str], rows: list[list[Any]]) -> None:
     """A table on standard output; columns after the first are numbers, set right.
 
-    Of more than :data:`MOST_ROWS` the first are shown and the rest is counted.
+    Of more than :data:`MOST_ROWS` the first are shown and the rest is counted. Long texts are folded
+    where the screen is narrow; words and numbers never, and a table of too many goes over its edge.
     """
     made = Table(
         title=Text(shown_line(title)), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD
     )
+    cells = [[Text("-" if v is None else shown_line(str(v))) for v in r] for r in rows[:MOST_ROWS]]
     for k, column in enumerate(columns):
+        head = Text(shown_line(column))
+        words = [len(word) for word in head.plain.split()]
+        widest = max((row[k].cell_len for row in cells), default=0)
         made.add_column(
-            Text(shown_line(column)), justify="left" if k == 0 else "right", overflow="fold"
+            head,
+            justify="left" if k == 0 else "right",
+            overflow="fold",
+            min_width=min(max([widest, *words]), FOLDED_CHARS),
         )
-    for row in rows[:MOST_ROWS]:
-        made.add_row(*("-" if v is None else Text(shown_line(str(v))) for v in row))
-    OUT.print(made)
+    for row in cells:
+        made.add_row(*row)
+    if _narrowest(made) > OUT.width:
+        made.pad_edge, made.collapse_padding = False, True
+        if (needed := _narrowest(made)) > OUT.width:
+            made.width = needed
+    OUT.print(made, crop=False)
     if len(rows) > MOST_ROWS:
         line(f"... and {len(rows) - MOST_ROWS} more rows, all with --json")
+
+
+def _narrowest(made: Table) -> int:
+    return Measurement.get(OUT, OUT.options.update(width=NO_EDGE), made).minimum
 
 
 def line(text: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Callable
@@ -11,10 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..filenames import shown_text
 from ..progress import SILENT, Reporter
 from .main import cli
-from .options import PROJECT, common, mapping_slides, on_cluster, trusting_weights
+from .options import (
+    PROJECT,
+    TARGET,
+    Number,
+    common,
+    mapping_slides,
+    on_cluster,
+    trusting_weights,
+)
 
 if TYPE_CHECKING:
     from ..steps.detect import DetectResult
@@ -52,7 +58,7 @@ def _region(
 @cli.command()
 @click.argument("inputs", type=PROJECT, nargs=-1, required=True, metavar="PROJECT | SLIDE...")
 @click.option("--weights", help="Run id or weights file; the newest run by default.")
-@click.option("--out", type=PROJECT, help="Folder for the detections; slide files need one.")
+@click.option("--out", type=TARGET, help="Folder for the detections; slide files need one.")
 @click.option("--image", "images", multiple=True, help="Only this image; may be given again.")
 @click.option("--tag", "tags", multiple=True, help="Only images with this tag.")
 @click.option(
@@ -81,8 +87,12 @@ def _region(
 @click.option(
     "--roi", "rois", multiple=True, metavar="CLASS", help="Only inside annotations of this class."
 )
-@click.option("--mpp", type=float, help="µm per pixel of slide files that do not say it.")
-@click.option("--min-confidence", type=click.FloatRange(0, 1), help="Instead of the stored one.")
+@click.option(
+    "--mpp",
+    type=Number(0, 100, min_open=True),
+    help="µm per pixel of slide files that do not say it.",
+)
+@click.option("--min-confidence", type=Number(0, 1), help="Instead of the stored one.")
 @click.option("--device", help="As torch names it: cpu, 0; or 0,1: one process each.")
 @click.option("--workers", type=click.IntRange(1, 64), help="Threads that decode tiles.")
 @click.option("--batch", type=click.IntRange(1), help="Tiles shown to the model at once.")
@@ -255,6 +265,8 @@ def show_profile(result: DetectResult) -> None:
 
 def _event_writer() -> Callable[[dict[str, Any]], None]:
     """Events as lines of JSON on standard error; of progress no more than one a second."""
+    from . import console
+
     told = 0.0
 
     def write(event: dict[str, Any]) -> None:
@@ -264,7 +276,7 @@ def _event_writer() -> Callable[[dict[str, Any]], None]:
             if now - told < EVENT_EVERY_SECONDS:
                 return
             told = now
-        sys.stderr.write(shown_text(json.dumps(event, ensure_ascii=False)) + "\n")
+        sys.stderr.write(console.json_text(event, sys.stderr) + "\n")
         sys.stderr.flush()
 
     return write

@@ -10,7 +10,15 @@ import click
 
 from ..progress import Reporter
 from .main import cli
-from .options import PROJECT, common, deidentifying, mapping_slides, on_cluster, trusting_weights
+from .options import (
+    PROJECT,
+    TARGET,
+    common,
+    deidentifying,
+    mapping_slides,
+    on_cluster,
+    trusting_weights,
+)
 
 if TYPE_CHECKING:
     from ..evaluation.metrics import Score
@@ -88,7 +96,7 @@ def evaluate(
 @cli.command()
 @click.argument("project", type=PROJECT)
 @click.option("--weights", metavar="RUN", help="Evaluated run; the newest by default.")
-@click.option("--out", type=PROJECT, help="The HTML file to write.")
+@click.option("--out", type=TARGET, help="The HTML file to write.")
 @deidentifying
 @mapping_slides
 @common

@@ -9,7 +9,7 @@ import click
 
 from ..progress import Reporter
 from .main import cli
-from .options import PROJECT, common, patients_from
+from .options import PROJECT, TARGET, common, patients_from
 
 if TYPE_CHECKING:
     from ..review.grades import Figures, ShareFigure
@@ -22,7 +22,7 @@ OPEN = "?"
 
 @cli.command()
 @click.argument("project", type=PROJECT)
-@click.option("--out", type=PROJECT, help="Folder for the CSV tables and grades.json.")
+@click.option("--out", type=TARGET, help="Folder for the CSV tables and grades.json.")
 @click.option("--scheme", help="lupus, oxford, three-grade or FILE.toml, instead of the settings'.")
 @click.option(
     "--counting",
@@ -44,7 +44,7 @@ OPEN = "?"
 )
 @click.option(
     "--case-template",
-    type=PROJECT,
+    type=TARGET,
     metavar="CSV",
     help="Only write such a table, to be filled in.",
 )

@@ -120,8 +120,9 @@ def undo(
         console.print_json(result.as_dict())
         return
     would = "would be undone" if guards.dry_run else "undone"
+    of_run = f" of {result.write.run}" if result.write.run else ""
     console.table(
-        f"{result.write.id} ({result.write.event} of {result.write.run}) {would}",
+        f"{result.write.id} ({result.write.event}{of_run}) {would}",
         ["image", "entry", "data file"],
         [[i.name, i.image, i.outcome.value] for i in result.images],
     )

@@ -14,6 +14,19 @@ from .. import __version__
 from ..components import explain_import_error
 from ..errors import ExitCode, GlombridgeError
 from ..filenames import shown_line, shown_text
+from . import streams
+
+_OF_THE_MACHINE = {
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EACCES,
+    errno.EROFS,
+    errno.EPERM,
+    errno.ENAMETOOLONG,
+    errno.EIO,
+    errno.ESTALE,  # of a share
+}
+"""What no program can help. Anything else that nobody has thought of is a bug."""
 
 
 class _ShownFormatter(logging.Formatter):
@@ -66,8 +79,6 @@ def main(arguments: list[str] | None = None) -> int:
     except GlombridgeError as error:
         click.echo(f"glombridge: {shown_text(str(error))}", err=True)
         return int(error.exit_code)
-    except BrokenPipeError:
-        return ExitCode.DONE
     except ImportError as error:
         explained = explain_import_error(error)
         if explained is None:
@@ -75,7 +86,10 @@ def main(arguments: list[str] | None = None) -> int:
         click.echo(f"glombridge: {explained}", err=True)
         return ExitCode.MISSING_COMPONENT
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EPERM):
+        if error.errno == errno.ENOENT and error.filename is None:  # only asking for it fails so
+            click.echo("glombridge: the folder that you are in is gone; go to another", err=True)
+            return ExitCode.MACHINE
+        if error.errno in _OF_THE_MACHINE:
             where = f" ({error.filename})" if error.filename else ""
             told = shown_line(f"{error.strerror}{where}")
             click.echo(f"glombridge: the machine refused: {told}", err=True)
@@ -98,6 +112,7 @@ def run() -> None:
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGTERM, on_terminate)
+    streams.prepare()
     try:
         code = main()
     except KeyboardInterrupt:  # a second one, while the first was answered

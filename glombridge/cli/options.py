@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from functools import wraps
@@ -10,7 +11,52 @@ from typing import Any
 
 import click
 
-PROJECT = click.Path(path_type=Path)
+
+class Place(click.Path):
+    """A path of a file or folder that was really given."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Refuse an empty one."""
+        # A shell's variable that is not set. Path("") would be the folder one happens to be in.
+        if value == "":
+            self.fail("the path is empty", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+class Target(Place):
+    """A path to write to. What cannot be one is said before any work is done."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Refuse a place below a file, and names that no folder can hold."""
+        path: Path = super().convert(value, param, ctx)
+        try:
+            if path.name in {"", ".."}:  # what is written beside it needs its name
+                path = path.resolve()
+            nearest = next((p for p in path.parents if p.exists()), None)
+            path.exists()
+        except OSError as error:
+            self.fail(f"{value!r}: {error.strerror or error}", param, ctx)
+        if nearest is not None and not nearest.is_dir():
+            self.fail(f"{value!r}: {str(nearest)!r} is no folder", param, ctx)
+        return path
+
+
+class Number(click.FloatRange):
+    """A finite number in a range; click takes nan to be in every one: it is beyond none of its ends."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Refuse what is no number."""
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is no number", param, ctx)
+        return number
+
+
+PROJECT = Place()
+TARGET = Target()
 
 breaking_lock = click.option(
     "--break-lock", is_flag=True, help="Take the project lock whoever holds it."

@@ -9,7 +9,7 @@ import click
 
 from ..progress import Reporter
 from .main import cli
-from .options import PROJECT, breaking_lock, common, guarding
+from .options import PROJECT, TARGET, breaking_lock, common, guarding
 
 if TYPE_CHECKING:
     from ..sync.guards import Guards
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @cli.command()
 @click.argument("project", type=PROJECT)
-@click.option("--out", type=PROJECT, help="Folder for the GeoJSON files.")
+@click.option("--out", type=TARGET, help="Folder for the GeoJSON files.")
 @click.option(
     "--objects",
     type=click.Choice(["annotations", "all"]),

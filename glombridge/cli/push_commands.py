@@ -10,7 +10,7 @@ import click
 
 from ..progress import Reporter
 from .main import cli
-from .options import PROJECT, common, guarding, mapping_slides
+from .options import PROJECT, Number, common, guarding, mapping_slides
 
 if TYPE_CHECKING:
     from ..sync.guards import Guards
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 @cli.command()
 @click.argument("project", type=PROJECT)
 @click.argument("detections", type=PROJECT, required=False)
-@click.option("--layer", default="main", help="Whose proposals this run replaces; default: main.")
+@click.option("--layer", help="Whose proposals this run replaces; default: main.")
 @click.option(
     "--as", "objects", type=click.Choice(["annotation", "detection"]), help="QuPath object type."
 )
-@click.option("--min-confidence", type=click.FloatRange(0, 1), help="Instead of the run's.")
+@click.option("--min-confidence", type=Number(0, 1), help="Instead of the run's.")
 @click.option("--include-test", is_flag=True, help="Into images of test patients too.")
 @click.option("--skip-bad", is_flag=True, help="Leave out images that cannot be pushed.")
 @click.option(
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 def push(
     project: Path,
     detections: Path | None,
-    layer: str,
+    layer: str | None,
     objects: str | None,
     min_confidence: float | None,
     include_test: bool,
@@ -54,20 +54,22 @@ def push(
 ) -> None:
     """Merge detections into the project as proposals. Changes nothing a human made."""
     from ..errors import UsageError
+    from ..ledger.schema import DEFAULT_LAYER
     from ..objects import ObjectKind
     from ..steps.project import Project
     from ..steps.push import push as run
     from ..steps.push_errors import push_errors
     from . import console
 
-    if errors and (detections or objects or min_confidence is not None or skip_bad):
+    about_push = (detections, layer, objects, min_confidence)
+    if errors and (skip_bad or any(value is not None for value in about_push)):
         msg = (
             "--errors shows an evaluation's errors; of the options about what to push it takes only "
             "--weights and --include-test"
         )
         raise UsageError(msg)
     if weights and not errors:
-        msg = "--weights names the evaluated run for --errors; give a detection run's folder as DETECTIONS"
+        msg = "--weights names the evaluated run for --errors; give a detection run as DETECTIONS"
         raise UsageError(msg)
     opened = Project.open(project, slides=slides)
     if errors:
@@ -83,7 +85,7 @@ def push(
     result = run(
         opened,
         detections,
-        layer=layer,
+        layer=DEFAULT_LAYER if layer is None else layer,
         objects=ObjectKind(objects) if objects else None,
         min_confidence=min_confidence,
         include_test=include_test,

@@ -9,7 +9,7 @@ import click
 
 from ..progress import Reporter
 from .main import cli
-from .options import PROJECT, common, guarding, mapping_slides
+from .options import PROJECT, TARGET, common, guarding, mapping_slides
 from .push_commands import show_signs
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @cli.command()
 @click.argument("project", type=PROJECT)
 @click.option("--reader", required=True, metavar="NAME", help="Who will read the copy.")
-@click.option("--out", type=PROJECT, metavar="DIR", help="Folder of the copy: new or empty.")
+@click.option("--out", type=TARGET, metavar="DIR", help="Folder of the copy: new or empty.")
 @click.option(
     "--with",
     "shown",
@@ -73,7 +73,7 @@ def copy(
 
 @cli.command()
 @click.argument("projects", type=PROJECT, nargs=-1, required=True, metavar="PROJECT PROJECT...")
-@click.option("--out", type=PROJECT, metavar="DIR", help="Folder for the tables.")
+@click.option("--out", type=TARGET, metavar="DIR", help="Folder for the tables.")
 @click.option(
     "--adjudicate",
     type=PROJECT,

@@ -11,6 +11,8 @@ from ..progress import Reporter
 from .main import cli
 from .options import (
     PROJECT,
+    TARGET,
+    Number,
     breaking_lock,
     common,
     deidentifying,
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
 
 @cli.command()
 @click.argument("project", type=PROJECT)
-@click.option("--out", type=PROJECT, help="Folder of the dataset.")
+@click.option("--out", type=TARGET, help="Folder of the dataset.")
 @click.option("--task", type=click.Choice(["detect", "segment"]), help="Boxes, or outlines.")
 @click.option(
     "--preset",
@@ -39,8 +41,8 @@ if TYPE_CHECKING:
     "--mpp", metavar="UM", help="Resolution in um per px; 'own' for each slide's own pixels."
 )
 @click.option("--overlap", help='A share ("1/3", "0.5"), "400 px", "200 um" or "auto".')
-@click.option("--keep-visible", type=click.FloatRange(0, 1), help="Least share of a cut object.")
-@click.option("--background", type=click.FloatRange(0), help="Background tiles per object tile.")
+@click.option("--keep-visible", type=Number(0, 1), help="Least share of a cut object.")
+@click.option("--background", type=Number(0), help="Background tiles per object tile.")
 @patients_from
 @click.option("--allow-few-patients", is_flag=True, help="Accept fewer than three patients.")
 @click.option("--preview", is_flag=True, help="A PNG per slide: grid, tissue and labels.")

@@ -9,7 +9,7 @@ import click
 
 from ..progress import Reporter
 from .main import cli
-from .options import PROJECT, common, downloading, trusting_weights
+from .options import PROJECT, TARGET, Number, common, downloading, trusting_weights
 
 if TYPE_CHECKING:
     from ..training import TrainResult
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 @cli.command()
 @click.argument("project", type=PROJECT, required=False)
 @click.option("--data", type=PROJECT, help="Dataset folder; the project's newest by default.")
-@click.option("--out", type=PROJECT, help="Run folder, needed with --data alone.")
+@click.option("--out", type=TARGET, help="Run folder, needed with --data alone.")
 @click.option(
     "--model", help="Architecture, weights or configuration: yolo11n, yolov5l, rtdetr-l, FILE.pt."
 )
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--learning-rate",
-    type=click.FloatRange(0, 1, min_open=True),
+    type=Number(0, 1, min_open=True),
     help="At the start; 0.002 by default, 0.0005 when going on from weights.",
 )
 @click.option("--device", help="As torch names it: cpu, 0, 0,1.")
@@ -88,6 +88,14 @@ def train(
     given = [name for name, value in changes.items() if value is not None]
     if resume and (given or preset or start_from or (project and (data or out))):
         msg = "--resume goes on as the training was begun; give --device beside it, or nothing"
+        raise UsageError(msg)
+    if project is not None and out is not None:
+        msg = "--out goes with --data alone: the runs of a PROJECT lie in its glombridge/runs"
+        raise UsageError(msg)
+    if start_from is not None and pretrained is not None:
+        msg = (
+            "--from goes on from the weights of that run; leave --pretrained and --from-scratch out"
+        )
         raise UsageError(msg)
     changes["device"] = device
     if project is not None:

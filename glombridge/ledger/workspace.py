@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import DamagedFileError, InputError, MachineError, UsageError
+from ..errors import DamagedFileError, InputError, MachineError, MissingComponentError, UsageError
 from ..filenames import is_plain_name, refuse_ways_out, require_inside
 from ..qupath.locations import SlideMap
 from ..qupath.saving import atomic_write
@@ -248,6 +248,7 @@ class Workspace:
 
         Raises:
             InputError: there are no such weights.
+            MissingComponentError: nothing was trained yet.
         """
         if name is None:
             run = self.latest_run(self.runs, "train")
@@ -256,7 +257,7 @@ class Workspace:
                     f"project {self.project_folder} has no trained weights. "
                     f"Run 'glombridge train', or give --weights RUN or --weights FILE.pt"
                 )
-                raise InputError(msg)
+                raise MissingComponentError(msg)
             return run / "weights" / "best.pt"
         for candidate in (self.runs / name / "weights" / "best.pt", Path(name)):
             if candidate.is_file():

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
-from ..errors import InputError, ProtectedError
+from ..errors import InputError, MachineError, ProtectedError
 from ..filenames import require_inside
 from ..objects import Color, PathClass
 from .classes_file import add_classes, read_classes
@@ -421,7 +421,15 @@ def _seed(entry_id: int) -> str:
 
 def _refuse_backup(path: Path, entry: ImageEntry) -> None:
     backup = path.with_name(path.name + ".bkp")
-    if not backup.exists():
+    try:
+        is_there = backup.exists()
+    except OSError as error:
+        msg = (
+            f"{_title(entry)}: cannot look into {path.parent}: {error.strerror or error}. Ask for "
+            "permission to read it."
+        )
+        raise MachineError(msg) from error
+    if not is_there:
         return
     state = "beside it" if path.exists() else "and the file itself is missing"
     msg = (

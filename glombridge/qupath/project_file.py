@@ -321,8 +321,9 @@ def _find(path: Path) -> Path:
         msg = f"cannot look into {path}: {error.strerror or error}. Ask for permission to read it."
         raise MachineError(msg) from error
     if not found:
+        where = path if path.name else f"the folder {str(path)!r}"
         msg = (
-            f"there is no {SUFFIX} file in {path}. Give a project's folder, or make one in "
+            f"there is no {SUFFIX} file in {where}. Give a project's folder, or make one in "
             "QuPath: File > Project > Create project."
         )
         raise InputError(msg)

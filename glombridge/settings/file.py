@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from difflib import get_close_matches
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from ..documents import parse_toml
 from ..errors import InputError
 from .sections import Section, is_scheme_file
 from .settings import Settings
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
 
 
 def load_settings(path: Path) -> Settings:
@@ -40,7 +45,7 @@ def load_settings(path: Path) -> Settings:
         settings = Settings.model_validate(document)
     except ValidationError as error:
         lines = [
-            f"  {'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']} (got {e['input']!r})"
+            f"  {'.'.join(map(str, e['loc'])) or 'file'}: {_fault(e)} (got {e['input']!r})"
             for e in error.errors()
         ]
         msg = f"{path} has settings that cannot be:\n" + "\n".join(lines)
@@ -53,6 +58,24 @@ def load_settings(path: Path) -> Settings:
     except InputError as error:
         msg = f"{path}: scheme in [review]: {error}"
         raise InputError(msg) from error
+
+
+def _fault(error: ErrorDetails) -> str:
+    """What pydantic says, but for keys that nobody knows, of which it says 'extra inputs'."""
+    if error["type"] != "extra_forbidden":
+        return error["msg"]
+    *above, key = map(str, error["loc"])
+    section: type[BaseModel] = Settings
+    for name in above:
+        inner = section.model_fields[name].annotation
+        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
+            return "there is no such key"
+        section = inner
+    near = get_close_matches(key, section.model_fields, n=1)
+    known = (
+        f"Did you mean {near[0]!r}?" if near else f"Known are {', '.join(section.model_fields)}."
+    )
+    return f"there is no such key. {known}"
 
 
 def render_settings(settings: Settings) -> str:

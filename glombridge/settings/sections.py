@@ -6,13 +6,16 @@ import math
 import re
 from collections.abc import Mapping
 from fractions import Fraction
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ..errors import UsageError
 from ..objects import Color
 from ..schemes import SHIPPED
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
 
 DEFAULT_CLASS = "Glomerulus"
 
@@ -89,6 +92,13 @@ class PatientSettings(Section):
         return self
 
 
+def _reason(error: ErrorDetails) -> str:
+    """What pydantic has against a value, with the key and the value where it is about one."""
+    text = error["msg"].removeprefix("Value error, ")
+    where = ".".join(str(part) for part in error["loc"])
+    return f"{where} = {error['input']!r}: {text[:1].lower()}{text[1:]}" if where else text
+
+
 class TileSettings(Section):
     """The tile grid, at the target resolution, and what becomes of cut objects."""
 
@@ -127,7 +137,7 @@ class TileSettings(Section):
         try:
             return TileSettings.model_validate({**self.model_dump(), **changes})
         except ValidationError as error:
-            reasons = "; ".join(e["msg"].removeprefix("Value error, ") for e in error.errors())
+            reasons = "; ".join(_reason(e) for e in error.errors())
             msg = f"tiles cannot be cut like that: {reasons}"
             raise UsageError(msg) from error
 

@@ -31,10 +31,16 @@ def load_proposals(
         InputError: the folder is not a finished detection run, or its classes are not the project's.
         ProtectedError: its manifest is a link that leads out of it.
     """
-    folder = folder or newest_detections(project.workspace)
+    workspace = project.workspace
+    folder = newest_detections(workspace) if folder is None else _named(workspace, folder)
     path = folder / "manifest.json"
     if not path.is_file():
-        msg = f"{folder} is not a finished detection run: it has no manifest.json"
+        runs = workspace.finished_runs(workspace.detections, "detect")
+        known = ", ".join(run.name for run in runs) or "none"
+        msg = (
+            f"{folder} is not a finished detection run: it has no manifest.json (runs of this "
+            f"project: {known})"
+        )
         raise InputError(msg)
     require_inside(path, folder)
     with expecting(path, "the manifest of a detection run", "Run 'glombridge detect' again."):
@@ -88,6 +94,12 @@ def load_proposals(
                 )
             )
         return proposals, str(manifest["run"]), str(manifest["weights"]["sha256"])[:12]
+
+
+def _named(workspace: Workspace, folder: Path) -> Path:
+    """A run by its id, as 'layers' and 'status' name it, or any folder."""
+    run = workspace.detections / folder.name
+    return run if len(folder.parts) == 1 and not folder.exists() and run.is_dir() else folder
 
 
 def _inside(folder: Path, stem: str) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -274,7 +275,7 @@ def _drawn(objects: Sequence[SlideObject], classes: Sequence[str]) -> list[BaseG
 
 def _rectangles(regions: Sequence[tuple[float, float, float, float]]) -> list[BaseGeometry]:
     for region in regions:
-        if region[2] <= 0 or region[3] <= 0:
+        if not all(map(math.isfinite, region)) or region[2] <= 0 or region[3] <= 0:
             msg = f"a region needs a width and a height above 0, got {region}"
             raise UsageError(msg)
     return [shapely.box(x, y, x + w, y + h) for x, y, w, h in regions]

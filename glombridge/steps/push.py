@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..errors import GlombridgeError
+from ..errors import GlombridgeError, UsageError
 from ..ledger.schema import DEFAULT_LAYER
 from ..objects import ObjectKind
 from ..progress import SILENT, Reporter
@@ -34,7 +34,7 @@ def push(
 
     Args:
         project: the project.
-        detections: folder of the run.
+        detections: folder of the run, or the id of one in the project.
         layer: whose proposals the run replaces; others are left alone.
         objects: annotations or detections, instead of what the settings say.
         min_confidence: instead of the run's; boxes are stitched anew at it.
@@ -45,10 +45,14 @@ def push(
         reporter: for progress.
 
     Raises:
+        UsageError: the layer has no name.
         InputError: no detections, or detections of other images, classes, frames or slides.
         ProtectedError: QuPath runs, somebody else writes, or an image changed meanwhile.
         PartlyDoneError: some images could not be written.
     """
+    if not layer.strip():
+        msg = "a layer needs a name: --layer NAME"
+        raise UsageError(msg)
     proposals, run, model = load_proposals(project, detections, min_confidence=min_confidence)
     bad = _other_slides(project, proposals)
     if not include_test:

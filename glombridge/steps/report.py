@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..documents import parse_json
-from ..errors import DamagedFileError, GlombridgeError, InputError
+from ..errors import DamagedFileError, GlombridgeError, InputError, ProtectedError
 from ..ledger import open_codes
 from ..progress import SILENT, Reporter
 from ..qupath.saving import atomic_write
@@ -22,6 +22,9 @@ from .project import Project
 
 MOST_PICTURES = 60
 """Of each kind of error: enough to see what goes wrong, in a file that can still be mailed."""
+
+MARK = b'<meta name="generator" content="glombridge">'
+"""In the head of each report, which a later one may replace."""
 
 FEW_PATIENTS = 10
 """Below this many clusters the percentile bootstrap is known to cover too little."""
@@ -70,8 +73,15 @@ def report(
 
     Raises:
         InputError: no such run, or it was not evaluated.
+        ProtectedError: ``out`` is there already and is no report.
         MachineError: the file cannot be written.
     """
+    if out is not None and out.exists() and not _is_report(out):
+        msg = (
+            f"{out} is there already and is no report that glombridge wrote; it is left as it is. "
+            "Give another file with --out."
+        )
+        raise ProtectedError(msg)
     folder = evaluated_run(project, run)
     document = read_evaluation(folder)
     numbers = _to_show(document["faults"])
@@ -100,6 +110,13 @@ def report(
     atomic_write(file, render(content).encode())
     shown = sum(p.uri is not None for p in pictures)
     return ReportResult(folder.name, file, shown, tuple(notes))
+
+
+def _is_report(path: Path) -> bool:
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return MARK in file.read(1024)
 
 
 def evaluated_run(project: Project, run: str | None) -> Path:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -148,7 +148,7 @@ def status(path: Path, *, slides: Iterable[str] = ()) -> StatusResult:
         dict(Counter(parts.values())),
         newest,
         review,
-        _next_step(path, workspace, newest, last_pushed, unfinished, review),
+        _next_step(path, workspace, newest, last_pushed, unfinished, review, images),
         unfinished,
     )
 
@@ -160,9 +160,12 @@ def _next_step(
     last_pushed: str | None,
     unfinished: UnfinishedTraining | None,
     review: OpenReview,
+    images: Sequence[Mapping[str, Any]],
 ) -> str:
     if not workspace.exists:
         return f"glombridge init {path}"
+    if not images:
+        return f"add images to the project in QuPath, mark glomeruli, save, then: glombridge status {path}"
     if unfinished is not None and (
         newest["train"] is None or is_later(unfinished.folder, workspace.runs / newest["train"])
     ):
@@ -170,6 +173,8 @@ def _next_step(
             return f"wait for {unfinished.folder.name}, then: glombridge status {path}"
         return f"glombridge train {path} --resume"
     if newest["train"] is None:
+        if not any(image["slide_found"] for image in images):
+            return f"say where the slides are: glombridge doctor {path} --slides OLD=NEW"
         return f"glombridge round {path}"
     run = workspace.runs / str(newest["train"])
     if not (run / "operating_point.json").is_file():

@@ -13,7 +13,7 @@ from typing import Any
 from shapely.geometry.base import BaseGeometry
 
 from ..documents import expecting, parse_json
-from ..errors import GlombridgeError, PartlyDoneError
+from ..errors import GlombridgeError, PartlyDoneError, ProtectedError
 from ..filenames import safe_name
 from ..geojson_codec import dump_objects
 from ..ledger import Workspace
@@ -177,8 +177,11 @@ def pull(
 
     Raises:
         PartlyDoneError: some image could not be read; nothing was written.
+        ProtectedError: ``out`` is no folder, or the manifest in it is not that of a pull.
         MachineError: the folder cannot be written.
     """
+    if out is not None:
+        _check_target(out)
     with workspace.ledger() as ledger:
         settle_writes(store, ledger)
         desk = Desk(store, workspace, ledger, settings)
@@ -198,6 +201,27 @@ def pull(
         for image, found in decisions.items():
             desk.record_decisions(image, found)
     return _written(workspace, store, settings, images, decisions, out=out, every_kind=every_kind)
+
+
+def _check_target(folder: Path) -> None:
+    if folder.exists() and not folder.is_dir():
+        msg = f"{folder} is there already and is no folder. Choose another one with --out."
+        raise ProtectedError(msg)
+    manifest = folder / "manifest.json"
+    if manifest.exists() and not _is_of_a_pull(manifest):
+        msg = (
+            f"{manifest} is there already and not of a pull; it is left as it is. Choose another "
+            "folder with --out."
+        )
+        raise ProtectedError(msg)
+
+
+def _is_of_a_pull(manifest: Path) -> bool:
+    try:
+        document = parse_json(manifest.read_bytes())
+    except ValueError:
+        return False
+    return isinstance(document, dict) and document.get("kind") == "pull"
 
 
 def _written(

@@ -107,6 +107,7 @@ def slide_key(
         "annotations": annotations_hash(job),
         "image": [job.image_name, job.entry_id, job.patient, job.part, job.stain, prefix],
         "settings": settings_document(settings, spec),
+        "names": settings.class_map.names,  # a record counts its objects by them
         "versions": versions(),
     }
     text = json.dumps(document, ensure_ascii=False, sort_keys=True)

@@ -178,7 +178,10 @@ def _tile_px(manifest: Mapping[str, Any]) -> tuple[int, int]:
 
 def _check_trainable(folder: Path, manifest: Mapping[str, Any], *, validate: bool) -> None:
     if not manifest["tiles"]["train"]:
-        msg = f"dataset {folder} has no training tiles"
+        msg = (
+            f"dataset {folder} has no training tiles. Annotate slides of more patients, see that "
+            "their slides are found ('glombridge status'), and run 'glombridge tile' again."
+        )
         raise InputError(msg)
     if not manifest["tiles"]["val"]:
         msg = (

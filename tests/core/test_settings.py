@@ -74,7 +74,13 @@ def test_defaults_read_back_equal(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        pytest.param("[tiles]\nwidht_px = 5", "tiles.widht_px", id="misspelt-key"),
+        pytest.param(
+            "[tiles]\nwidht_px = 5",
+            r"tiles\.widht_px: .* Did you mean 'width_px'\?",
+            id="misspelt-key",
+        ),
+        pytest.param("colour = 1", r"colour: there is no such key\. Known are ", id="unknown-key"),
+        pytest.param("[tile]\nmpp = 1", r"tile: .* Did you mean 'tiles'\?", id="unknown-section"),
         pytest.param("[tiles]\nwidth_px = 1", "tiles.width_px", id="too-small"),
         pytest.param("[tiles]\noverlap = 1.0", "overlap", id="overlap-leaves-no-step"),
         pytest.param("seed = ", "not valid TOML", id="not-toml"),

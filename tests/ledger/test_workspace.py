@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from glombridge.errors import InputError, MachineError
+from glombridge.errors import InputError, MachineError, MissingComponentError
 from glombridge.ledger import ProjectLock, Workspace
 from glombridge.settings import Settings
 
@@ -44,7 +44,7 @@ def test_runs_are_numbered_and_only_finished_ones_count(workspace: Workspace) ->
 
 
 def test_weights_by_run_path_or_newest(workspace: Workspace, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no trained weights"):
+    with pytest.raises(MissingComponentError, match="no trained weights"):
         workspace.weights_of(None)
     finish(workspace.runs / "train-001")
     finish(workspace.runs / "train-002")

@@ -86,6 +86,45 @@ def test_pull_does_not_touch_quapth_files(
     assert sum(i["pending"] for i in document["images"]) > 0
 
 
+@pytest.mark.parametrize(
+    ("n_images", "says"),
+    [
+        (0, "add images to the project in QuPath"),
+        (3, "say where the slides are: glombridge doctor"),
+    ],
+    ids=["no-images", "no-slides"],
+)
+def test_the_next_step_is_one_that_can_be_taken(
+    tmp_path: Path, data: Path, capsys: pytest.CaptureFixture[str], n_images: int, says: str
+) -> None:
+    fresh = shutil.copytree(data / "qupath_golden" / "v0.6.0", tmp_path / "fresh")
+    file = fresh / "project.qpproj"
+    document = json.loads(file.read_text("utf-8"))
+    document["images"] = document["images"][:n_images]
+    file.write_text(json.dumps(document), "utf-8")
+    assert run("init", fresh, "--store", "native") == 0
+    capsys.readouterr()
+    assert says in run_json(capsys, "status", fresh)["next"]
+    assert run("detect", fresh) == 5, "nothing was trained"
+    assert "Run 'glombridge train'" in capsys.readouterr().err
+
+
+def test_a_run_is_pushed_by_its_id(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pushed = run_json(capsys, "push", project, "detect-001", "--dry-run")
+    assert pushed == run_json(capsys, "push", project, "--dry-run")
+    assert run("push", project, "detect-099") == 3
+    assert "runs of this project: detect-001)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "options", [["--layer", ""], ["--layer", " "], ["--errors", "--layer", "x"]]
+)
+def test_what_cannot_be_pushed_like_that(project: Path, options: list[str]) -> None:
+    before = files_in(project)
+    assert run("push", project, *options) == 2
+    assert files_in(project) == before
+
+
 def test_push_again_changes_nothing(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = files_in(project / "data")
     dry = run_json(capsys, "push", project, "--dry-run")
@@ -430,3 +469,66 @@ def test_an_image_that_shall_begin_anew_is_saved_in_qupath(project: Path) -> Non
     assert run("pull", project) == 6
     file.write_bytes(new_data_file(None, qupath_version="0.6.0"))
     assert run("pull", project) == 0
+
+
+OUT = [["tile"], ["pull"], ["detect"], ["report"], ["copy", "--reader", "anna"], ["grades"]]
+
+
+@pytest.mark.parametrize(
+    ("out", "says"),
+    [
+        ("", "the path is empty"),
+        ("file/inside", "file' is no folder"),
+        ("x" * 300, "File name too long"),
+    ],
+    ids=["empty", "below-a-file", "too-long"],
+)
+@pytest.mark.parametrize("command", OUT, ids=lambda c: c[0])
+def test_places_that_cannot_be_written_to(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    command: list[str],
+    out: str,
+    says: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("mine")
+    assert run(command[0], "project", *command[1:], "--out", out) == 2
+    assert says in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("out", [".", ".."])
+@pytest.mark.parametrize("command", ["tile", "detect", "report"])
+def test_the_folder_one_is_in_is_not_replaced(
+    project: Path, monkeypatch: pytest.MonkeyPatch, command: str, out: str
+) -> None:
+    monkeypatch.chdir(project / "data")
+    before = files_in(project / "data")
+    assert run(command, project, "--out", out, "--quiet") == 4
+    assert files_in(project / "data") == before
+
+
+def test_a_seed_that_is_too_large(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("demo", tmp_path / "demo", "--seed", 2**32) == 2
+    assert "0<=x<=4294967295" in capsys.readouterr().err
+
+
+def test_a_name_that_no_disk_can_hold(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("status", "x" * 300) == 7
+    assert "File name too long" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows keeps the folder one is in")
+def test_the_folder_one_is_in_is_gone(project: Path, tmp_path: Path) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    code = "import os; os.rmdir(os.getcwd()); from glombridge.cli import run; run()"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "status", str(project)],
+        cwd=gone,
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 7
+    assert done.stderr == b"glombridge: the folder that you are in is gone; go to another\n"

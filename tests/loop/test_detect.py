@@ -254,6 +254,14 @@ def test_only_inside_given_regions_and_annotations(
     assert run("detect", project, "--roi", "Cortex") == 3
     assert run("detect", project, "--region", "1,2,3") == 2
     assert run("detect", project, "--region", "1,2,0,5") == 2
+    assert run("detect", project, "--region", "nan,2,5,5") == 2
+    assert run("detect", project, "--region", "1,2,inf,5") == 2
+
+
+@pytest.mark.parametrize("option", ["--mpp=nan", "--mpp=0", "--mpp=inf", "--min-confidence=nan"])
+def test_numbers_that_are_none(capsys: pytest.CaptureFixture[str], option: str) -> None:
+    assert run("detect", "slide.tif", "--weights", "w.pt", "--out", "nowhere", option) == 2
+    assert option.partition("=")[0] in capsys.readouterr().err
 
 
 def test_slide_files_need_no_project(

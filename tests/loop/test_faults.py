@@ -193,6 +193,34 @@ def _can_mount() -> bool:
     )
 
 
+def _bound() -> list[str] | None:
+    """What to type before a command so that permissions bind it; ``None`` where nothing makes them."""
+    if not hasattr(os, "geteuid"):
+        return None
+    if os.geteuid() != 0:
+        return []
+    drop = "--bounding-set=-dac_override,-dac_read_search"
+    bound = ["setpriv", drop, "--inh-caps=-all"]
+    works = shutil.which("setpriv") and typed(*bound, "true").returncode == 0
+    return bound if works else None
+
+
+@pytest.mark.skipif(_bound() is None, reason="permissions bind nobody here")
+@pytest.mark.parametrize(("command", "code"), [("doctor", 3), ("pull", 6), ("grades", 6)])
+def test_an_image_that_may_not_be_read_is_named(project: Path, command: str, code: int) -> None:
+    folder = project / "data" / "1"
+    options = ["--scheme", "lupus"] if command == "grades" else []
+    folder.chmod(0)
+    try:
+        glombridge = [sys.executable, "-m", "glombridge", command, project, *options]
+        done = typed(*(_bound() or []), *glombridge)
+    finally:
+        folder.chmod(0o755)
+    assert done.returncode == code
+    assert "(entry 1): data.qpdata of image 1" in done.stdout + done.stderr
+    assert f"cannot look into {folder}: Permission denied" in done.stdout + done.stderr
+
+
 @pytest.mark.skipif(not _can_mount(), reason="nothing may be mounted here")
 @pytest.mark.parametrize(
     "command",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -145,6 +146,29 @@ def test_what_cannot_be_reported(
         next((project / "glombridge" / "runs").glob("*/evaluation.json")).unlink()
     assert main(["report", str(project), *arguments]) == 3
     assert text in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("taken", ["project.qpproj", "data/1/data.qpdata", "notes.html", "data"])
+def test_it_takes_the_place_of_nothing_but_a_report(
+    project: Path, capsys: pytest.CaptureFixture[str], taken: str
+) -> None:
+    (project / "notes.html").write_text("<!doctype html><p>mine")
+    was = {path: path.read_bytes() for path in project.rglob("*") if path.is_file()}
+    assert main(["report", str(project), "--out", str(project / taken)]) == 4
+    assert f"{taken} is there already and is no report" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in was} == was
+
+
+def test_a_later_report_takes_the_place_of_an_earlier_one(project: Path, tmp_path: Path) -> None:
+    for _ in range(2):
+        assert main(["report", str(project), "--out", str(tmp_path / "report.html")]) == 0
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="a pipe with a name is POSIX's")
+def test_it_takes_the_place_of_no_pipe_or_device(project: Path, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    assert main(["report", str(project), "--out", str(tmp_path / "pipe")]) == 4
+    assert (tmp_path / "pipe").is_fifo()
 
 
 def test_a_thumbnail_shows_the_place(data: Path) -> None:

@@ -57,6 +57,30 @@ def test_a_table_shows_the_name_in_title_head_and_cells(screen, name, expected):
     assert shown_text(text) == text
 
 
+WIDE = ["slide", "part", "truth", "found", "missed", "false", "precision", "recall", "F1"]
+ROW = ["P02-1_PAS.tif", "test", 7, 6, 1, 4, "0.600", "0.857", "0.706"]
+
+
+@pytest.mark.parametrize("columns", [1, 20, 40, 80, 200])
+def test_words_and_numbers_of_a_table_are_never_broken(screen, monkeypatch, columns):
+    monkeypatch.setattr(console.OUT, "_width", columns)
+    console.table("figures", WIDE, [ROW])
+    lines = screen.getvalue().splitlines()
+    for cells in (WIDE, ROW):
+        assert [str(c) for c in cells] in [line.split() for line in lines]
+    if columns == 80:
+        assert max(map(len, lines)) <= columns
+
+
+def test_a_long_text_in_a_table_is_folded(screen):
+    console.table(
+        "queue", ["rank", "reason"], [[1, "as far from the operating point as can be " * 3]]
+    )
+    lines = screen.getvalue().splitlines()
+    assert max(map(len, lines)) <= 60
+    assert " ".join(screen.getvalue().split()).count("operating point") >= 2
+
+
 @pytest.mark.parametrize(("name", "expected"), CASES)
 def test_a_bar_shows_the_name(screen, name, expected):
     with console.RichReporter().task(f"cut {name}", 2) as task:

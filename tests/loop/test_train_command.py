@@ -301,7 +301,10 @@ def test_weights_that_were_sent_by_somebody_need_trust(
         pytest.param(["--from", "train-001", "--model", "x"], 2, "leave --model out", id="both"),
         pytest.param(["--device", "99"], 3, "no GPU 99", id="no-such-gpu"),
         pytest.param(["--data", "{tmp}"], 3, "not a finished dataset", id="no-dataset"),
+        pytest.param(["--from", "train-001", "--from-scratch"], 2, "leave --pretrained", id="or"),
+        pytest.param(["--out", "{tmp}/run"], 2, "--out goes with --data alone", id="out"),
         pytest.param(["--learning-rate", "0"], 2, "learning-rate", id="no-rate"),
+        pytest.param(["--learning-rate", "nan"], 2, "'nan' is no number", id="nan"),
     ],
 )
 def test_refused(

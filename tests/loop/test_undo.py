@@ -282,6 +282,16 @@ def test_old_copies_go_by_age_too(project: Project) -> None:
     assert undo(project).restored == 1
 
 
+def test_a_write_of_no_run_is_called_by_what_it_was(
+    project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = str(project.store.folder)
+    pushed(project, BOX)
+    assert main(["queue", folder]) == 0
+    assert main(["undo", folder, "--dry-run"]) == 0
+    assert "write-002 (queue) would be undone" in " ".join(capsys.readouterr().out.split())
+
+
 def test_the_command(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
     folder = str(project.store.folder)
     pushed(project, BOX)

@@ -195,6 +195,13 @@ def test_what_is_no_project_says_why(tmp_path, files, says):
         ProjectFile.open(tmp_path)
 
 
+def test_a_folder_without_a_name_is_named(tmp_path, monkeypatch):
+    """'.' at the end of a sentence would be '..', another folder."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=r"in the folder '\.'\. Give"):
+        ProjectFile.open(Path())
+
+
 @pytest.mark.parametrize("path", ["missing", "missing.qpproj"])
 def test_missing_project(tmp_path, path):
     with pytest.raises(InputError, match="missing"):

@@ -11,7 +11,7 @@ import pytest
 import shapely
 from small_project import SPACE, SmallProject, annotation
 
-from glombridge.errors import MachineError, PartlyDoneError
+from glombridge.errors import MachineError, PartlyDoneError, ProtectedError
 from glombridge.filenames import safe_name
 from glombridge.geojson_codec import load_objects
 from glombridge.objects import ObjectKind, Outline, SlideObject
@@ -177,6 +177,24 @@ def test_out_folder(project: SmallProject, tmp_path: Path) -> None:
         "manifest.json",
     ]
     assert result.folder == tmp_path / "out"
+
+
+@pytest.mark.parametrize("text", ["{}", '{"kind": "train"}', '["app"]', "no JSON"])
+def test_a_manifest_of_something_else_is_left_as_it_is(
+    project: SmallProject, tmp_path: Path, text: str
+) -> None:
+    manifest = tmp_path / "manifest.json"
+    manifest.write_text(text)
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(ProtectedError, match="not of a pull"):
+        pull(project.store, project.workspace, project.settings, out=tmp_path)
+    assert (manifest.read_text(), sorted(tmp_path.iterdir())) == (text, before)
+
+
+def test_a_file_is_no_folder_to_pull_to(project: SmallProject, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(ProtectedError, match="is no folder"):
+        pull(project.store, project.workspace, project.settings, out=tmp_path / "file")
 
 
 def test_a_pull_into_a_folder_that_fails_leaves_no_manifest_of_an_earlier_one(

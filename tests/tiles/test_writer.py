@@ -300,6 +300,20 @@ def test_a_class_without_examples_is_refused_with_what_there_is(jobs, tmp_path):
         write_dataset(jobs, tmp_path / "data", settings)
 
 
+@pytest.mark.parametrize("names", [("Glom", "Tubule"), ("Tubule", "Glomerulus")], ids=str)
+def test_objects_are_counted_by_the_names_that_classes_have_now(jobs, make, tmp_path, names):
+    """The same QuPath classes under the same indices; only what the settings call them is another."""
+    marked = [replace(j, objects=(*j.objects, make.ball(90, 700, 700, cls="Tubule"))) for j in jobs]
+    index_of = {"Glomerulus": 0, "Tubule": 1}
+    before = replace(SETTINGS, class_map=ClassMap(("Glomerulus", "Tubule"), index_of))
+    after = replace(SETTINGS, class_map=ClassMap(names, index_of))
+    first = write_dataset(marked, tmp_path / "a", before)
+    second = write_dataset(marked, tmp_path / "b", after, previous=first.folder)
+    fresh = write_dataset(marked, tmp_path / "c", after)
+    assert second.objects == fresh.objects
+    assert files_in(second.folder) == files_in(fresh.folder)
+
+
 def test_no_job_and_jobs_given_twice(jobs, tmp_path):
     with pytest.raises(InputError, match="no image"):
         write_dataset([], tmp_path / "data", SETTINGS)
