@@ -6,13 +6,16 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
+from ..documents import expecting, parse_json
 from ..errors import (
     MachineError,
     MissingComponentError,
     UsageError,
 )
+from ..filenames import shown_line
 from ..progress import SILENT, Reporter
 from .handing import LOOK_EVERY_SECONDS, Handing, Waiting, able_workers
 from .local import local_cluster
@@ -26,6 +29,9 @@ from .worker import (
 log = logging.getLogger(__name__)
 
 CONNECT_SECONDS = 30
+MOST_BYTES = 10_000_000
+"""Of a scheduler file; it lists the workers, of which none is there when it is written."""
+
 WORKERLESS_SECONDS = 600.0
 """How long a run waits for a new worker when the last one is lost."""
 
@@ -42,7 +48,8 @@ def open_cluster(where: str, *, reporter: Reporter = SILENT) -> Iterator[Cluster
     Raises:
         MissingComponentError: Dask is not installed.
         UsageError: no such place.
-        MachineError: no scheduler answers there.
+        DamagedFileError: the scheduler file is none.
+        MachineError: no scheduler answers there, or none has written that file.
     """
     try:
         import distributed
@@ -58,10 +65,8 @@ def open_cluster(where: str, *, reporter: Reporter = SILENT) -> Iterator[Cluster
         given: dict[str, Any] = {"set_as_default": False, "timeout": CONNECT_SECONDS}
         if _is_local(where):
             given["address"] = stack.enter_context(local_cluster(_number(where)))
-        elif where.endswith(".json"):
-            given["scheduler_file"] = where
         else:
-            given["address"] = where
+            given["address"] = _address(where)
         try:
             client = stack.enter_context(distributed.Client(**given))  # type: ignore[no-untyped-call]
         except (OSError, ValueError) as error:
@@ -97,6 +102,40 @@ def _set_levels() -> None:
 
 def _is_local(where: str) -> bool:
     return where.partition(":")[0] == "local"
+
+
+def _address(where: str) -> str:
+    """Of a scheduler that is named by its address or its file."""
+    from distributed.comm.addressing import get_address_host_port
+
+    address = _written_address(Path(where)) if where.endswith(".json") else where
+    try:
+        # Dask would begin with anything, and take a minute to give up what cannot be an address.
+        get_address_host_port(address)
+    except ValueError as error:
+        msg = (
+            f"{shown_line(address)!r} is no address of a Dask scheduler ({shown_line(str(error))}). Give "
+            "--cluster HOST:PORT as 'dask scheduler' says it, its scheduler file (FILE.json), or local."
+        )
+        raise UsageError(msg) from error
+    return address
+
+
+def _written_address(file: Path) -> str:
+    """What a scheduler file says, which Dask makes first and fills then."""
+    end = time.monotonic() + CONNECT_SECONDS
+    while not (file.is_file() and file.stat().st_size):
+        if time.monotonic() > end:
+            msg = (
+                f"no Dask scheduler has written {file} within {CONNECT_SECONDS} s. Start one with 'dask "
+                f"scheduler --scheduler-file {file}', or look whether its folder is mounted here."
+            )
+            raise MachineError(msg)
+        time.sleep(0.05)
+    with expecting(file, "a scheduler file of Dask", "Start the scheduler again."):
+        with file.open("rb") as stream:
+            document = parse_json(stream.read(MOST_BYTES))
+        return str(document["address"])
 
 
 def _number(where: str) -> int | None:

@@ -26,6 +26,7 @@ from glombridge.errors import DamagedFileError, InputError
 from glombridge.evaluation.drawn import outline_ious
 from glombridge.geojson_codec import dump_geojson, load_objects
 from glombridge.geojson_codec.lint import Fault, lint_objects
+from glombridge.ledger import Workspace
 from glombridge.ledger.history import History
 from glombridge.ledger.ledger import Ledger
 from glombridge.objects import sound_area
@@ -435,7 +436,7 @@ def detection_run(folder: Path) -> dict[str, Any]:
 @pytest.mark.parametrize("count", [100, pytest.param(MANY, marks=pytest.mark.slow)])
 def test_changed_detections(tmp_path: Path, count: int) -> None:
     manifest = detection_run(tmp_path)
-    project: Any = SimpleNamespace(settings=Settings())
+    project: Any = SimpleNamespace(settings=Settings(), workspace=Workspace(tmp_path / "p"))
     sound = (tmp_path / "0001_a.parquet").read_bytes()
     (tmp_path / "manifest.json").write_text(json.dumps(manifest))
     assert len(load_proposals(project, tmp_path)[0]) == 1
@@ -466,7 +467,7 @@ def test_a_manifest_names_only_files_of_its_folder(tmp_path: Path, file: str) ->
     shutil.copy(folder / "0001_a.parquet", tmp_path / "outside.parquet")
     manifest["images"][0]["file"] = file
     (folder / "manifest.json").write_text(json.dumps(manifest))
-    project: Any = SimpleNamespace(settings=Settings())
+    project: Any = SimpleNamespace(settings=Settings(), workspace=Workspace(tmp_path / "p"))
     with pytest.raises(DamagedFileError, match="not one of its own folder"):
         load_proposals(project, folder)
 

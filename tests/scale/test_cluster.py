@@ -18,7 +18,13 @@ import pytest
 from dask_processes import Processes, running, wait_until
 from pieces_of_work import VERSION, die_at, double, refuse_odd, rest, version_here
 
-from glombridge.errors import InputError, MachineError, MissingComponentError, UsageError
+from glombridge.errors import (
+    DamagedFileError,
+    InputError,
+    MachineError,
+    MissingComponentError,
+    UsageError,
+)
 from glombridge.scale import (
     Cluster,
     OneMachine,
@@ -318,22 +324,51 @@ def test_no_worker_comes_back(tmp_path: Path) -> None:
 
 # Where there is none.
 
+FILES = {
+    "empty.json": "",
+    "other.json": "{}",
+    "cut.json": '{"address": "tcp',
+    "list.json": "[1]",
+    "number.json": '{"address": 5}',
+    "old.json": '{"address": "tcp://127.0.0.1:9"}',
+}
+
 
 @pytest.mark.parametrize(
     ("where", "error", "says"),
     [
         pytest.param("tcp://127.0.0.1:9", MachineError, "dask scheduler", id="nobody answers"),
-        pytest.param("nonsense://x", MachineError, "no Dask scheduler", id="no address"),
+        pytest.param("nonsense://x", UsageError, "unknown address scheme", id="no scheme"),
+        pytest.param("nowhere", UsageError, "missing port number", id="no port"),
+        pytest.param("", UsageError, "--cluster HOST:PORT", id="an unset variable"),
+        pytest.param("no.json", MachineError, "no Dask scheduler has written", id="no file"),
+        pytest.param("empty.json", MachineError, "no Dask scheduler has written", id="not filled"),
+        pytest.param("other.json", DamagedFileError, "has no 'address'", id="another file"),
+        pytest.param("cut.json", DamagedFileError, "scheduler file of Dask", id="a cut file"),
+        pytest.param("list.json", DamagedFileError, "scheduler file of Dask", id="a list"),
+        pytest.param("number.json", UsageError, "missing port number", id="a file without one"),
+        pytest.param("old.json", MachineError, "dask scheduler", id="of one that is gone"),
         pytest.param("local:many", UsageError, "local:4", id="no number"),
         pytest.param("local:0", UsageError, "1 or more", id="none"),
     ],
 )
 def test_no_such_cluster(
-    where: str, error: type[Exception], says: str, monkeypatch: pytest.MonkeyPatch
+    where: str,
+    error: type[Exception],
+    says: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, text in FILES.items():
+        (tmp_path / name).write_text(text)
     monkeypatch.setattr(driver, "CONNECT_SECONDS", 1)
+    begun = {thread.name for thread in threading.enumerate()}
     with pytest.raises(error, match=says), open_cluster(where):
         pass
+    if error is not MachineError:
+        # Dask has not even begun: what it begins without an address it takes a minute to end.
+        assert {thread.name for thread in threading.enumerate()} <= begun
 
 
 def test_without_dask_the_way_out_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
