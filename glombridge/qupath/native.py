@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from ..errors import InputError, MachineError, ProtectedError
 from ..filenames import require_inside
-from ..objects import Color, PathClass
+from ..objects import Color, ObjectKind, PathClass
 from .classes_file import add_classes, read_classes
 from .decoding import decode_and_forget
 from .editing import FileEditor
@@ -180,15 +180,24 @@ class NativeStore:
             file = DataFile.parse(data, _title(entry))
             del data
             found = decode_and_forget(file, _seed(entry_id), colored)
-        problems = []
+        problems, not_understood = [], []
         objects = []
         for place, item in enumerate(found):
             if item.problem is not None:
                 kind = item.source.kind.value if item.source.kind else "object"
                 problems.append(f"object {place + 1} ({kind} {item.id}): {item.problem}")
+                if item.object is None and item.source.kind in (None, ObjectKind.ANNOTATION):
+                    not_understood.append(problems[-1])
             if item.object is not None:
                 objects.append(item.object)
-        return ImageContents(entry_id, tuple(objects), file.image_type, stamp, tuple(problems))
+        return ImageContents(
+            entry_id,
+            tuple(objects),
+            file.image_type,
+            stamp,
+            tuple(problems),
+            tuple(not_understood),
+        )
 
     def write(
         self,

@@ -69,7 +69,8 @@ class ImageContents:
 
     ``objects`` is in depth-first order, parents before children. ``problems`` names each object
     that could not be understood and is therefore not listed, and each that repeats the id of
-    another and is listed with a derived one.
+    another and is listed with a derived one. ``not_understood`` are those of them that are not listed
+    and are annotations, or nobody knows what.
     """
 
     entry_id: int
@@ -77,6 +78,7 @@ class ImageContents:
     image_type: str | None
     stamp: FileStamp
     problems: tuple[str, ...] = ()
+    not_understood: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

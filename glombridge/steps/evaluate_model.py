@@ -21,6 +21,7 @@ from ..sync.pull import read_annotations
 from ..sync.writing import refuse_vanished
 from .evaluate_look import HeldOut, complete_images, look, refuse_other_classes
 from .project import Project
+from .truth import check_understood
 from .weights import manifest_of
 
 PARTS = ("val", "test")
@@ -147,7 +148,8 @@ def held_out_images(project: Project, *, reporter: Reporter = SILENT) -> list[He
     """The searched images of validation and test patients.
 
     Raises:
-        InputError: the validation images hold no objects, so that nothing can be chosen on them.
+        InputError: the validation images hold no objects, so that nothing can be chosen on them, or
+            annotations that would be misunderstood.
         PartlyDoneError: an image that cannot be read.
     """
     parts = project.parts()
@@ -166,6 +168,7 @@ def held_out_images(project: Project, *, reporter: Reporter = SILENT) -> list[He
         and (patient := project.patient(image.entry)) in parts
         and parts[patient] in PARTS
     ]
+    check_understood(project, [x.image for x in held_out])
     if not any(x.image.roles.truth for x in held_out if x.part == "val"):
         patients = sorted(p for p, part in parts.items() if part == "val")
         who = (

@@ -10,13 +10,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import shapely
-from shapely.geometry.base import BaseGeometry
-
 from ..errors import GlombridgeError, InputError, PartlyDoneError
 from ..ledger import ProjectLock, open_codes
 from ..ledger.manifest import sha256_of
-from ..objects import Outline, SlideObject, sound_area
 from ..progress import SILENT, Reporter, Task
 from ..scale import open_cluster
 from ..settings import PatientSource, SplitSettings, TileSettings
@@ -29,6 +25,7 @@ from ..tiles.writer import DatasetResult, DatasetSettings, SlideJob, TileProgres
 from .deidentify import DATASET, coded_jobs
 from .project import Project
 from .tile_cluster import ClusterHands
+from .truth import check_truth
 
 _STRICTNESS: tuple[Part, ...] = ("train", "val", "test")
 
@@ -302,73 +299,6 @@ def _inherited(
 def stain_of(project: Project, image: ImageAnnotations) -> str:
     """The stain of an image as its metadata says; empty where nothing does."""
     return image.entry.metadata.get(project.settings.split.stain_key, "").strip()
-
-
-def check_truth(project: Project, pulled: Pull) -> None:
-    """Refuse to learn from annotations that would be misunderstood.
-
-    Raises:
-        InputError: no annotation of any detector class, one of a class derived from it that the
-            settings do not mention, or one that encloses no area: as background it would teach the
-            opposite.
-    """
-    settings = project.settings
-    unknown: Counter[str] = Counter()
-    for image in pulled.images:
-        unknown.update(image.roles.unknown)
-    if unknown:
-        names = ", ".join(f"{name!r} ({n})" for name, n in unknown.items())
-        msg = (
-            f"annotations of classes the settings do not mention: {names}. Give them the class that was "
-            f"meant, or write each into [classes] of {project.workspace.settings_file} if it counts as an "
-            "object, into regions or ignore if it is such an area, else into unused."
-        )
-        raise InputError(msg)
-    bare = [(image, o) for image in pulled.images for o in _bare_marks(image)]
-    if bare:
-        image, first = bare[0]
-        x, y = first.outline.bounds[:2] if first.outline else (0, 0)
-        msg = (
-            f"{len(bare)} annotations are points or lines, and nobody has outlined what they mark: the first is "
-            f"{str(first.path_class)!r} at x={x:.0f}, y={y:.0f} in image {image.entry.name!r}. As background it "
-            "would teach the opposite. Outline them, or give them a class that is not in [classes] of "
-            f"{project.workspace.settings_file}."
-        )
-        raise InputError(msg)
-    if not pulled.n_truth:
-        there: Counter[str] = Counter(
-            str(o.path_class) if o.path_class else "unclassified"
-            for image in pulled.images
-            for o in image.objects
-        )
-        names = ", ".join(f"{n} x {c!r}" for c, n in there.most_common()) or "none at all"
-        wanted = ", ".join(repr(a) for aliases in settings.classes.values() for a in aliases)
-        msg = (
-            f"no annotation of class {wanted} in the project (annotations there: {names}). Annotate "
-            f"in QuPath and save, or write your class into [classes] of {project.workspace.settings_file}."
-        )
-        raise InputError(msg)
-
-
-def _bare_marks(image: ImageAnnotations) -> list[SlideObject]:
-    """Points and lines of a detector class that lie, wholly or in part, on what would be background."""
-    roles = image.roles
-    marks = [o for o in roles.unusable if o.outline is not None]
-    if image.searched is None or not marks:
-        return []
-    outlined = [t.object for t in roles.truth]
-    known = union_of([*outlined, *roles.pending, *roles.rejected, *roles.ignored])
-    background = sound_area(image.searched)
-    if known is not None:
-        background = background.difference(known)
-    # A line may reach a little out of what it was drawn in; its middle tells.
-    shapely.prepare(background)
-    return [o for o in marks if o.outline and any(map(background.covers, _middles(o.outline)))]
-
-
-def _middles(outline: Outline) -> list[BaseGeometry]:
-    parts = shapely.get_parts(outline.geometry)
-    return [p if p.length == 0 else p.interpolate(0.5, normalized=True) for p in parts]
 
 
 def areas_of(image: ImageAnnotations) -> Areas:

@@ -52,6 +52,7 @@ class ImageAnnotations:
         problems: objects that could not be understood, and reviews that contradict themselves, one
             line each.
         searched_by: why an area counts as searched.
+        not_understood: annotations that are in ``problems`` and not in ``objects``.
     """
 
     entry: ImageEntry
@@ -61,6 +62,7 @@ class ImageAnnotations:
     geojson: str
     problems: tuple[str, ...] = ()
     searched_by: SearchedBy = SearchedBy.NOWHERE
+    not_understood: tuple[str, ...] = ()
 
     @property
     def sha256(self) -> str:
@@ -150,6 +152,7 @@ def read_annotations(
                     json.dumps(document, ensure_ascii=False, indent=1, allow_nan=False) + "\n",
                     (*contents.problems, *problems_of_review(wanted, settings)),
                     searched_by(entry, roles, settings),
+                    contents.not_understood,
                 )
             )
             task.advance(note=entry.name)

@@ -462,6 +462,23 @@ def test_a_damaged_data_file_is_never_an_empty_image(
     assert '"to":"deleted"' not in history
 
 
+def test_an_annotation_that_is_not_understood_is_no_background(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Other objects can be pulled, but nothing may be learnt or judged around it."""
+    file = project / "data" / "5" / "data.qpdata"  # of the validation patient
+    data = file.read_bytes()
+    spoilt = data.replace(b"EllipseROI$Ser", b"EllipsxROI$Ser")
+    assert spoilt != data
+    file.write_bytes(spoilt)
+    assert run("pull", project) == 0
+    for command in ("tile", "evaluate", "round"):
+        assert run(command, project, "-q") == 3
+        told = capsys.readouterr().err
+        assert "annotations of image 'P04-2_HE.tif' could not be understood" in told
+        assert "EllipsxROI" in told
+
+
 def test_an_image_that_shall_begin_anew_is_saved_in_qupath(project: Path) -> None:
     """A data file without objects is a human's word, one that is not there is none."""
     file = project / "data" / "1" / "data.qpdata"

@@ -390,3 +390,4 @@ def test_both_stores_read_the_same(
         assert len(ours.objects) == len(theirs.objects)
         assert (ours.image_type, ours.stamp) == (theirs.image_type, theirs.stamp)
         assert ours.problems == theirs.problems
+        assert ours.not_understood == theirs.not_understood

@@ -19,8 +19,8 @@ _OBJECT_ID = "Object ID"
 
 def assemble(
     columns: ObjectColumns, ids: Sequence[UUID], ids_are_stored: Sequence[bool]
-) -> tuple[list[SlideObject | None], list[str]]:
-    """The objects in depth-first order, and what is wrong with those that are ``None``.
+) -> tuple[list[SlideObject | None], list[str], list[str]]:
+    """The objects in depth-first order, what is wrong with those that are ``None``, and with annotations.
 
     Args:
         columns: as the worker gave them.
@@ -37,12 +37,15 @@ def assemble(
     kinds = {kind.value: kind for kind in ObjectKind}
     found: list[SlideObject | None] = []
     problems: list[str] = []
+    not_understood: list[str] = []
     measurements = _measurements(columns)
     for i, (kind, values) in enumerate(zip(columns.kinds, measurements, strict=True)):
         outline, nucleus = outlines.get(i), nuclei.get(i)
         problem = _problem(kind, kinds, outline, nucleus)
         if problem is not None:
             problems.append(f"object {i + 1} ({kind} {ids[i]}): {problem}")
+            if kinds.get(kind) in (None, ObjectKind.ANNOTATION):
+                not_understood.append(problems[-1])
             found.append(None)
             continue
         row, color, above = int(columns.class_rows[i]), columns.colors[i], parents[i]
@@ -67,7 +70,7 @@ def assemble(
                 ids_are_stored[i],
             )
         )
-    return found, problems
+    return found, problems, not_understood
 
 
 def _problem(

@@ -109,14 +109,21 @@ class PaquoStore(NativeStore):
             if kept and str(own) != seen:
                 msg = f"{title}: QuPath reads object {own} under the id {seen}."
                 raise DamagedFileError(msg)
-        found, more = assemble(columns, ids, stored)
+        found, more, not_understood = assemble(columns, ids, stored)
         if self._worker().rounds_geometry:
             found = [
                 None if obj is None else exact_geometry(obj, node)
                 for obj, node in zip(found, nodes, strict=True)
             ]
         objects = tuple(obj for obj in found if obj is not None)
-        return ImageContents(entry_id, objects, file.image_type, stamp, (*problems, *more))
+        return ImageContents(
+            entry_id,
+            objects,
+            file.image_type,
+            stamp,
+            (*problems, *more),
+            tuple(not_understood),
+        )
 
     def write(
         self,
