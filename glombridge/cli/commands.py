@@ -146,7 +146,8 @@ def lint(
     result = run(files, fix=fix, slide=slide, size_px=size)
     console.answer(result, show_lint, as_json=as_json)
     if result.problems:
-        out = "They need a person to decide." if fix else "'--fix' writes a repaired copy."
+        is_repairable = not fix and any(f.is_repairable for f in result.files)
+        out = "'--fix' writes a repaired copy." if is_repairable else "A person has to decide."
         msg = f"{result.problems} problems in {len(files)} files. {out}"
         raise InputError(msg)
 

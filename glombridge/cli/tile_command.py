@@ -145,7 +145,7 @@ def show_tiles(result: TileResult) -> None:
     width, height = dataset.spec.overlap_px
     console.line(
         f"tiles of {dataset.spec.width_px} x {dataset.spec.height_px} px, overlap {width} x {height} "
-        f"px; slides cut: {dataset.cut}, the others were there already"
+        f"px; slides cut: {dataset.cut} (what was cut before is kept)"
     )
     if dataset.leaks is not None:
         console.line(f"leak check: {dataset.leaks.as_dict()['verdict']}")

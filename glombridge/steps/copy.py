@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import GlombridgeError, MachineError, ProtectedError
+from ..errors import GlombridgeError, MachineError, ProtectedError, UsageError
 from ..filenames import safe_name, shown_line
 from ..ledger import Ledger, ProjectLock, Workspace
 from ..ledger.pushed import record_of
@@ -124,12 +124,14 @@ def copy(
         reporter: for progress.
 
     Raises:
-        UsageError: a name that cannot be a reader's.
+        UsageError: a name that cannot be a reader's, or metadata that no image has.
         ProtectedError: the folder is not empty, or lies inside the source.
         GlombridgeError: some image could not be read; each is named, nothing was written.
         MachineError: the copy cannot be written.
     """
     reader = check_reader(reader)
+    metadata_keys = set(metadata_keys)
+    _require_known(project, metadata_keys)
     folder = _free_folder(project, reader, out)
     chosen_seed = project.settings.seed if seed is None else seed
     contents = _read(project, reporter)
@@ -161,6 +163,14 @@ def copy(
     )
     notes = _notes(project, contents, images, missing, shown)
     return CopyResult(folder, reader, shown, chosen_seed, images, notes)
+
+
+def _require_known(project: Project, keys: set[str]) -> None:
+    there = {key for entry in project.store.images() for key in entry.metadata}
+    if unknown := sorted(keys - there):
+        names = ", ".join(map(repr, sorted(there))) or "none"
+        msg = f"no image has metadata {', '.join(map(repr, unknown))} (what images have: {names})"
+        raise UsageError(msg)
 
 
 @dataclass(frozen=True)

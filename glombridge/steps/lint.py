@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,11 @@ class LintedFile:
         if self.result is None:
             return 1
         return len(self.result.faults if self.fixed is None else self.result.remaining)
+
+    @property
+    def is_repairable(self) -> bool:
+        """Whether a repaired copy would have fewer faults."""
+        return self.result is not None and any(f.done is not None for f in self.result.faults)
 
     def as_dict(self) -> dict[str, Any]:
         """For ``--json``."""
@@ -108,11 +113,11 @@ def lint(
         except InputError as error:
             done.append(LintedFile(path, None, str(error)))
             continue
-        fixed = None
-        if fix and any(f.done is not None for f in result.faults):
+        linted = LintedFile(path, result)
+        if fix and linted.is_repairable:
             write_geojson(copy, result.objects)
-            fixed = copy
-        done.append(LintedFile(path, result, None, fixed))
+            linted = replace(linted, fixed=copy)
+        done.append(linted)
     return LintResult(tuple(done))
 
 

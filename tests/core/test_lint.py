@@ -306,7 +306,11 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert [p.name for p in sorted(tmp_path.glob("*.fixed.*"))] == ["bad.fixed.geojson"]
     assert main(["lint", str(tmp_path / "bad.fixed.geojson")]) == 0
     assert main(["lint", str(worse), str(good)]) == 3
-    assert "worse.geojson" in capsys.readouterr().out
+    told = capsys.readouterr()
+    assert "worse.geojson" in told.out
+    assert "A person has to decide" in told.err
+    assert main(["lint", str(worse), str(bad)]) == 3
+    assert "'--fix' writes a repaired copy" in capsys.readouterr().err
 
 
 def test_the_size_of_a_slide(tmp_path: Path, data: Path) -> None:

@@ -167,6 +167,8 @@ def test_a_name_that_no_reader_can_have(
 def test_bad_input_of_copy(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = str(project)
     assert main(["copy", folder]) == 2
+    assert main(["copy", folder, "--reader", "anna", "--metadata", "levle"]) == 2
+    assert "no image has metadata 'levle' (what images have: " in capsys.readouterr().err
     full = project.with_name("full")
     full.mkdir()
     (full / "file").touch()
