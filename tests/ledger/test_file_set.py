@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 from folders import files_in
+from killed_moves import KILL_AT_MOVE
 
 from glombridge.errors import MachineError, ProtectedError
 from glombridge.ledger import file_set
@@ -18,23 +19,14 @@ from glombridge.ledger.file_set import LOCK, write_file_set
 
 NAMES = ("one.csv", "two.csv", "all.json")
 ROOT = Path(__file__).parents[2]
-KILLED = """
-import os, signal, sys
+KILLED = (
+    KILL_AT_MOVE
+    + """
 from pathlib import Path
 from glombridge.ledger.file_set import write_file_set
-
-left, replace = int(sys.argv[2]), os.replace
-
-def killed(*paths):
-    global left
-    if not left:
-        os.kill(os.getpid(), signal.SIGKILL)
-    left -= 1
-    replace(*paths)
-
-os.replace = killed
 write_file_set(Path(sys.argv[1]), dict.fromkeys(("one.csv", "two.csv", "all.json"), "new"))
 """
+)
 
 
 def texts(said: str) -> dict[str, str]:

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from folders import files_in
+from killed_moves import KILL_AT_MOVE
 from typed import run_json
 
 from glombridge.cli import main
@@ -31,22 +32,13 @@ from glombridge.steps.project import Project
 from glombridge.sync.roles import is_proposed
 
 ROOT = Path(__file__).parents[2]
-KILLED = """
-import os, signal, sys
+KILLED = (
+    KILL_AT_MOVE
+    + """
 from glombridge.cli import main
-
-left, replace = int(sys.argv[2]), os.replace
-
-def killed(*paths):
-    global left
-    if not left:
-        os.kill(os.getpid(), signal.SIGKILL)
-    left -= 1
-    replace(*paths)
-
-os.replace = killed
 sys.exit(main(["evaluate", sys.argv[1], "--no-tiles", "-q"]))
 """
+)
 
 
 def run_folder(project: Path) -> Path:
