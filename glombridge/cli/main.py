@@ -7,6 +7,7 @@ import io
 import logging
 import signal
 import sys
+from pathlib import Path
 
 import click
 
@@ -86,7 +87,7 @@ def main(arguments: list[str] | None = None) -> int:
         click.echo(f"glombridge: {explained}", err=True)
         return ExitCode.MISSING_COMPONENT
     except OSError as error:
-        if error.errno == errno.ENOENT and error.filename is None:  # only asking for it fails so
+        if error.errno == errno.ENOENT and _is_nowhere():
             click.echo("glombridge: the folder that you are in is gone; go to another", err=True)
             return ExitCode.MACHINE
         if error.errno in _OF_THE_MACHINE:
@@ -96,6 +97,15 @@ def main(arguments: list[str] | None = None) -> int:
             return ExitCode.MACHINE
         raise
     return ExitCode.DONE
+
+
+def _is_nowhere() -> bool:
+    """Whether the folder that one is in was removed."""
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        return True
+    return False
 
 
 def run() -> None:

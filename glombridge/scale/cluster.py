@@ -29,6 +29,9 @@ from .worker import (
 log = logging.getLogger(__name__)
 
 CONNECT_SECONDS = 30
+FILLED_SECONDS = 1
+"""How long a scheduler may take to write its file, once it has begun."""
+
 MOST_BYTES = 10_000_000
 """Of a scheduler file; it lists the workers, of which none is there when it is written."""
 
@@ -59,8 +62,8 @@ def open_cluster(where: str, *, reporter: Reporter = SILENT) -> Iterator[Cluster
             'Run: pip install "glombridge[cluster]"'
         )
         raise MissingComponentError(msg) from error
-    _set_levels()
     with ExitStack() as stack:
+        stack.enter_context(_levels())
         # A client that is not told otherwise becomes everybody's default; a library has no such say.
         given: dict[str, Any] = {"set_as_default": False, "timeout": CONNECT_SECONDS}
         if _is_local(where):
@@ -90,14 +93,22 @@ def on_cluster(where: str | None, reporter: Reporter = SILENT) -> Iterator[Clust
         yield cluster
 
 
-def _set_levels() -> None:
+@contextmanager
+def _levels() -> Iterator[None]:
     """Dask's log at the user's level; when imported it sets its own, and tells of every connection."""
     level = logging.getLogger().getEffectiveLevel()
     logging.getLogger("distributed").setLevel(level)
+    # Of a scheduler that is gone these tell with tracebacks; :meth:`Cluster.gone` says it in a line.
+    loggers = [logging.getLogger(name) for name in ("distributed.client", "distributed.utils")]
+    before = [logger.level for logger in loggers]
     if level > logging.INFO:
-        # Of a scheduler that is gone these tell with tracebacks; :meth:`Cluster.gone` says it in a line.
-        for name in ("distributed.client", "distributed.utils"):
-            logging.getLogger(name).setLevel(logging.CRITICAL)
+        for logger in loggers:
+            logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for logger, its in zip(loggers, before, strict=True):
+            logger.setLevel(its)
 
 
 def _is_local(where: str) -> bool:
@@ -106,12 +117,16 @@ def _is_local(where: str) -> bool:
 
 def _address(where: str) -> str:
     """Of a scheduler that is named by its address or its file."""
-    from distributed.comm.addressing import get_address_host_port
+    from distributed.comm.addressing import parse_address, parse_host_port
+    from distributed.comm.registry import get_backend
 
     address = _written_address(Path(where)) if where.endswith(".json") else where
     try:
         # Dask would begin with anything, and take a minute to give up what cannot be an address.
-        get_address_host_port(address)
+        scheme, place = parse_address(address)
+        get_backend(scheme)
+        if scheme in {"tcp", "tls"}:  # others may have a path, or no port
+            parse_host_port(place)
     except ValueError as error:
         msg = (
             f"{shown_line(address)!r} is no address of a Dask scheduler ({shown_line(str(error))}). Give "
@@ -132,10 +147,16 @@ def _written_address(file: Path) -> str:
             )
             raise MachineError(msg)
         time.sleep(0.05)
+    end = time.monotonic() + FILLED_SECONDS
     with expecting(file, "a scheduler file of Dask", "Start the scheduler again."):
-        with file.open("rb") as stream:
-            document = parse_json(stream.read(MOST_BYTES))
-        return str(document["address"])
+        while True:
+            try:
+                with file.open("rb") as stream:
+                    return str(parse_json(stream.read(MOST_BYTES))["address"])
+            except ValueError:
+                if time.monotonic() > end:
+                    raise
+                time.sleep(0.05)
 
 
 def _number(where: str) -> int | None:

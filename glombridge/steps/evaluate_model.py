@@ -99,7 +99,18 @@ def _refuse_seen_patients(
     An image does where it turns out to be of another patient.
     """
     runs = list(_with_starts(project, manifest))
-    taught = {p for m in runs for p in _patients_taught_by(m)}
+    history = project.workspace.history
+    cut_here = {event.get("manifest_sha256") for event in history.events("tile")}
+    given = {event["run"]: str(event.get("dataset")) for event in history.events("train")}
+    # A dataset of another project, which is on record by its bare name, has patients of its own: P01 is
+    # somebody else there.
+    own = [
+        m
+        for m in runs
+        if m.get("dataset", {}).get("manifest_sha256") in cut_here
+        or "/" in given.get(str(m["run"]), "/")
+    ]
+    taught = {p for m in own for p in _patients_taught_by(m)}
     shown = {i for m in runs for i in _images_taught_by(project, m)}
     seen = sorted({x.patient for x in held_out if x.patient in taught})
     seen += sorted({x.image.entry.name for x in held_out if x.image.entry.id in shown})

@@ -127,16 +127,26 @@ class Project:
             found.setdefault(entry.name, set()).add(entry.uris)
         return found
 
-    def _refuse_other_file_of(self, name: str) -> None:
-        """Two slides of one name may well be of two patients, and have one row in a table."""
-        files = self._files_by_name.get(name, set())
-        if len(files) > 1:
-            shown = ", ".join(sorted(shown_line(uri) for uris in files for uri in uris[:1]))
-            msg = (
-                f"{len(files)} slide files are called {name!r} in the project ({shown}), and a patient table "
-                "cannot tell them apart. Rename the images in QuPath and give each a row."
-            )
-            raise InputError(msg)
+    def refuse_shared_rows(self, entries: Iterable[ImageEntry]) -> None:
+        """Refuse a patient table for slides of one name, before patients are put on sides.
+
+        Two slides of one name may well be of two patients, and have one row. Where sides were decided
+        by such a table before, they hold.
+
+        Raises:
+            InputError: names them.
+        """
+        if self.patient_source != "csv":
+            return
+        for name in dict.fromkeys(entry.name for entry in entries):
+            files = self._files_by_name.get(name, set())
+            if len(files) > 1:
+                shown = ", ".join(sorted(shown_line(uri) for uris in files for uri in uris[:1]))
+                msg = (
+                    f"{len(files)} slide files are called {name!r} in the project ({shown}), and a patient "
+                    "table cannot tell them apart. Rename the images in QuPath and give each a row."
+                )
+                raise InputError(msg)
 
     def patient(self, entry: ImageEntry) -> str:
         """The patient of an image, as the settings say.
@@ -148,7 +158,6 @@ class Project:
         if source == "image":
             return f"image-{entry.id}"
         if source == "csv":
-            self._refuse_other_file_of(entry.name)
             return self._patient_table.patient_of(entry.name)
         by_name = source == "name"
         return patient_of(
@@ -188,7 +197,10 @@ class Project:
         before = self.recorded_patient_source
         if before is None or before == self.patient_source:
             return found
-        earlier = self.with_patients_from(before)
+        try:
+            earlier = self.with_patients_from(before)
+        except UsageError:
+            return found  # the settings do not say any more where that was
         for entry in entries:
             if entry.id not in found:
                 # A new image that source says nothing about.

@@ -26,6 +26,11 @@ MOST_PICTURES = 60
 MARK = b'<meta name="generator" content="glombridge">'
 """In the head of each report, which a later one may replace."""
 
+_EARLIER_MARK = (
+    b'<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; img-src data:'
+)
+"""In reports from before they were marked."""
+
 FEW_PATIENTS = 10
 """Below this many clusters the percentile bootstrap is known to cover too little."""
 
@@ -113,10 +118,12 @@ def report(
 
 
 def _is_report(path: Path) -> bool:
+    """Whether it is one, of this or an earlier version, or an empty file that waits for one."""
     if not path.is_file():
         return False
     with path.open("rb") as file:
-        return MARK in file.read(1024)
+        head = file.read(1024)
+    return not head or MARK in head or _EARLIER_MARK in head
 
 
 def evaluated_run(project: Project, run: str | None) -> Path:

@@ -128,6 +128,7 @@ def tile(
         pulled = pull(project.store, workspace, settings, reporter=reporter)
         images = [i for i in pulled.images if i.searched is not None]
         check_truth(project, pulled)
+        project.refuse_shared_rows(i.entry for i in images)
         patients = {i.entry.id: project.patient(i.entry) for i in images}
         parts = decide_parts(project, images, patients, allow_few=allow_few_patients)
         jobs, failed = _jobs(project, images, patients, parts)

@@ -107,11 +107,22 @@ def slide_key(
         "annotations": annotations_hash(job),
         "image": [job.image_name, job.entry_id, job.patient, job.part, job.stain, prefix],
         "settings": settings_document(settings, spec),
-        "names": settings.class_map.names,  # a record counts its objects by them
         "versions": versions(),
     }
+    names = list(settings.class_map.names)  # a record counts its objects by them
+    if names != _usual_names(settings.class_map):
+        # Else left out, as in earlier versions: what they cut need not be cut again.
+        document["names"] = names
     text = json.dumps(document, ensure_ascii=False, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _usual_names(class_map: ClassMap) -> list[str]:
+    """Each class called as the first QuPath class, by alphabet, that counts as it."""
+    first: dict[int, str] = {}
+    for alias, index in sorted(class_map.index_of.items()):
+        first.setdefault(index, alias)
+    return [name for _, name in sorted(first.items())]
 
 
 def data_yaml_text(class_map: ClassMap) -> str:

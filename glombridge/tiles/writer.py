@@ -125,7 +125,13 @@ def write_dataset(
     _check_jobs(jobs)
     with claim_draft(folder) as draft:
         older = [d for d in (folder, previous) if reuse and d is not None and is_dataset(d)]
-        known = {r.key: (r, d) for d in reversed(older) for r in readable_records(d)}
+        names = set(settings.class_map.names)
+        known = {
+            r.key: (r, d)
+            for d in reversed(older)
+            for r in readable_records(d)
+            if names.issuperset(r.objects)  # their names are no part of the usual key
+        }
         looks, failures = _looks(jobs, settings, [r for r, _ in known.values()], hands)
         if coded is not None:
             looks = {i: replace(k, fingerprint=coded(k.fingerprint)) for i, k in looks.items()}

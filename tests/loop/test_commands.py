@@ -536,6 +536,19 @@ def test_a_name_that_no_disk_can_hold(capsys: pytest.CaptureFixture[str]) -> Non
     assert "File name too long" in capsys.readouterr().err
 
 
+def test_a_file_that_is_missing_is_not_the_folder_one_is_in(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As a socket is, of which Python does not say the name."""
+
+    def missing(*_: object, **__: object) -> None:
+        raise FileNotFoundError(2, "No such file or directory")
+
+    monkeypatch.setattr("glombridge.steps.status.status", missing)
+    with pytest.raises(FileNotFoundError):
+        run("status", "project")
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows keeps the folder one is in")
 def test_the_folder_one_is_in_is_gone(project: Path, tmp_path: Path) -> None:
     gone = tmp_path / "gone"

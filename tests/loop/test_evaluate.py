@@ -356,6 +356,22 @@ def test_a_model_is_not_tested_on_patients_that_taught_it(project: Path) -> None
         evaluate(opened, weights="train-002", tiles=False)
 
 
+def test_patients_of_another_project_s_dataset_are_other_people(project: Path) -> None:
+    """Its P02 is not ours, however they are called."""
+    opened = Project.open(project)
+    second_run(project)
+    file = project / "glombridge" / "runs" / "train-002" / "manifest.json"
+    manifest = json.loads(file.read_text("utf-8"))
+    manifest["dataset"] |= {"patients": {"train": ["P02"]}, "manifest_sha256": "0" * 64}
+    file.write_text(json.dumps(manifest), "utf-8")
+    opened.workspace.record("train", run="train-002", dataset="glombridge/datasets/tiles-009")
+    with pytest.raises(ProtectedError, match="trained on what is held out now: P02"):
+        evaluate(opened, weights="train-002", tiles=False)
+    # As what lies outside of the project is put on record.
+    opened.workspace.record("train", run="train-002", dataset="tiles-009")
+    assert evaluate(opened, weights="train-002", tiles=False).run == "train-002"
+
+
 def test_a_model_is_not_tested_on_an_image_that_taught_it_under_another_patient(
     project: Path,
 ) -> None:

@@ -21,7 +21,7 @@ from glombridge.slides.reader import Slide
 from glombridge.steps.evaluate import evaluate
 from glombridge.steps.evaluate_rounds import evaluate_rounds
 from glombridge.steps.project import Project
-from glombridge.steps.report import report
+from glombridge.steps.report import MARK, report
 
 
 @pytest.fixture(scope="session")
@@ -160,8 +160,15 @@ def test_it_takes_the_place_of_nothing_but_a_report(
 
 
 def test_a_later_report_takes_the_place_of_an_earlier_one(project: Path, tmp_path: Path) -> None:
+    file = tmp_path / "report.html"
+    file.touch()  # as mktemp makes one
     for _ in range(2):
-        assert main(["report", str(project), "--out", str(tmp_path / "report.html")]) == 0
+        assert main(["report", str(project), "--out", str(file)]) == 0
+    # Earlier versions did not mark theirs.
+    file.write_bytes(file.read_bytes().replace(MARK + b"\n", b""))
+    assert MARK not in file.read_bytes()
+    assert main(["report", str(project), "--out", str(file)]) == 0
+    assert MARK in file.read_bytes()
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="a pipe with a name is POSIX's")

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from typed import run, run_json
 
+from glombridge.ledger import Workspace
 from glombridge.qupath import NativeStore
 from glombridge.steps.project import Project
 
@@ -89,4 +90,21 @@ def test_one_file_that_is_in_the_project_twice_has_one_row(same: Path) -> None:
     patients = opened.settings.patients.model_copy(update={"file": "patients.csv"})
     settings = opened.settings.model_copy(update={"patients": patients})
     opened = replace(opened, settings=settings).with_patients_from("csv")
+    opened.refuse_shared_rows(opened.store.images())
     assert {opened.patient(e) for e in opened.store.images()} == {"P04"}
+
+
+def test_sides_that_such_a_table_decided_hold(same: Path) -> None:
+    """Also when the patients come from metadata now, or the table is named no more."""
+    (same / "patients.csv").write_text(f"image,patient\n{NAME},C1\n", encoding="utf-8")
+    Workspace(same).record("split", patients={"C1": "test"}, patient_from="csv")
+    opened = Project.open(same)
+    entries = opened.store.images()
+    patients = opened.settings.patients.model_copy(update={"file": "patients.csv"})
+    now = replace(opened, settings=opened.settings.model_copy(update={"patients": patients}))
+    # P02 is a test patient, P03 and P04 have other sides; P01 has none but that of C1.
+    assert now.patient_source == "metadata"
+    assert now.test_images(entries) == {1, 2}
+    assert now.with_patients_from("csv").test_images(entries) == {1, 2, 3, 4, 5}
+    assert opened.settings.patients.file == ""
+    assert opened.test_images(entries) == {2}, "nothing says any more whose it was"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import socket
@@ -369,6 +370,34 @@ def test_no_such_cluster(
     if error is not MachineError:
         # Dask has not even begun: what it begins without an address it takes a minute to end.
         assert {thread.name for thread in threading.enumerate()} <= begun
+
+
+def test_a_scheduler_file_that_is_being_written(tmp_path: Path, processes: Processes) -> None:
+    text = processes.file.read_text("utf-8")
+    file = tmp_path / "scheduler.json"
+    with file.open("w") as stream:
+        stream.write(text[:20])
+        stream.flush()
+        rest_of_it = threading.Timer(0.3, lambda: (stream.write(text[20:]), stream.flush()))
+        rest_of_it.start()
+        with open_cluster(str(file)) as cluster:
+            assert len(cluster.workers()) == 2
+        rest_of_it.join()
+
+
+@pytest.mark.parametrize(
+    "address", ["ws://127.0.0.1:9/path", "inproc://127.0.0.1/1/1", "tls://[::1]:9", "127.0.0.1:9"]
+)
+def test_addresses_of_any_kind(address: str) -> None:
+    assert driver._address(address) == address
+
+
+def test_others_hear_dask_as_before(processes: Processes) -> None:
+    dask = logging.getLogger("distributed.client")
+    before = dask.level
+    with open_cluster(processes.address):
+        assert dask.level == logging.CRITICAL
+    assert dask.level == before
 
 
 def test_without_dask_the_way_out_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -314,6 +314,18 @@ def test_objects_are_counted_by_the_names_that_classes_have_now(jobs, make, tmp_
     assert files_in(second.folder) == files_in(fresh.folder)
 
 
+def test_a_name_that_became_the_usual_one(jobs, tmp_path):
+    """What versions cut whose keys knew no names: theirs is counted by the name of then."""
+    class_map = ClassMap(("Glomerulus",), {"Glomerulus": 0})
+    settings = replace(SETTINGS, class_map=class_map)
+    first = write_dataset(jobs, tmp_path / "a", settings)
+    for path in (first.folder / "slides").glob("*.json"):
+        path.write_text(path.read_text("utf-8").replace('"Glomerulus"', '"Glom"'), "utf-8")
+    again = write_dataset(jobs, tmp_path / "b", settings, previous=first.folder)
+    assert again.cut == len(jobs)
+    assert write_dataset(jobs, tmp_path / "c", settings, previous=again.folder).cut == 0
+
+
 def test_no_job_and_jobs_given_twice(jobs, tmp_path):
     with pytest.raises(InputError, match="no image"):
         write_dataset([], tmp_path / "data", SETTINGS)
