@@ -81,6 +81,9 @@ def main(arguments: list[str] | None = None) -> int:
         click.echo(f"glombridge: {shown_text(str(error))}", err=True)
         return int(error.exit_code)
     except ImportError as error:
+        if _comes_of_an_interrupt(error):
+            click.echo("interrupted", err=True)
+            return ExitCode.INTERRUPTED
         explained = explain_import_error(error)
         if explained is None:
             raise
@@ -97,6 +100,14 @@ def main(arguments: list[str] | None = None) -> int:
             return ExitCode.MACHINE
         raise
     return ExitCode.DONE
+
+
+def _comes_of_an_interrupt(error: BaseException) -> bool:
+    """Whether it was Ctrl-C, which libraries in C++ turn into an import that failed."""
+    cause = error.__cause__
+    return cause is not None and (
+        isinstance(cause, KeyboardInterrupt) or _comes_of_an_interrupt(cause)
+    )
 
 
 def _is_nowhere() -> bool:

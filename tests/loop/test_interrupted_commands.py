@@ -203,6 +203,20 @@ def test_while_a_class_is_made_from_a_string(tmp_path: Path, number: signal.Sign
     assert (done.returncode, done.stderr.strip()) == (CODES[number], "interrupted")
 
 
+def test_while_a_library_in_c_is_loaded(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As pybind11 does it: scipy's solver was being imported when the signal came."""
+
+    def load(*_: object, **__: object) -> None:
+        msg = "initialization failed"
+        raise ImportError(msg) from KeyboardInterrupt()
+
+    monkeypatch.setattr("glombridge.steps.status.status", load)
+    assert main(["status", "project"]) == 130
+    assert capsys.readouterr().err == "interrupted\n"
+
+
 def test_while_it_loads(tmp_path: Path) -> None:
     """Before there is a command line that could say anything."""
     script = (
