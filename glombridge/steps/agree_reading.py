@@ -19,7 +19,7 @@ from ..review.glomerulus import read_glomerulus
 from ..schemes import Scheme
 from ..sync.look import look_at
 from ..sync.roles import assign_roles, is_marked
-from ..sync.writing import each_image, refuse_vanished
+from ..sync.writing import each_image, read_seen
 from .project import Project
 
 MOST_NAMED = 20
@@ -69,9 +69,7 @@ def read_project(
     with project.workspace.ledger_view() as ledger:
 
         def read(entry: ImageEntry) -> None:
-            contents = project.store.read(entry.id)
-            refuse_vanished(ledger, contents)
-            objects = contents.objects
+            objects = read_seen(project.store, ledger, entry.id).objects
             reading.findings[entry.id] = _findings(
                 project, scheme, entry, objects, ledger, reading, out_of_range
             )

@@ -24,7 +24,7 @@ from ..qupath.copying import copy_images
 from ..qupath.new_folder import new_folder
 from ..qupath.project_file import ProjectFile
 from ..qupath.saving import atomic_write
-from ..qupath.store import HierarchyEdit, ImageContents, ImageEntry
+from ..qupath.store import HierarchyEdit, ImageContents
 from ..qupath.stored_form import differences
 from ..review.blinding import (
     COPY_LAYER,
@@ -40,7 +40,7 @@ from ..review.readers import check_reader, write_reader
 from ..schemes import SHIPPED
 from ..settings import Settings
 from ..sync.look import look_at
-from ..sync.writing import each_image, refuse_vanished
+from ..sync.writing import each_image, read_seen
 from ..tiles.patients import IMAGE_COLUMN, PATIENT_COLUMN, PatientTable
 from .project import Project
 
@@ -342,14 +342,11 @@ def _whole_copy(folder: Path) -> str | None:
 def _read(project: Project, reporter: Reporter) -> list[ImageContents]:
     """Every image, or none: a missing one must never look like an image without objects."""
     with project.workspace.ledger_view() as ledger:
-
-        def read(entry: ImageEntry) -> ImageContents:
-            contents = project.store.read(entry.id)
-            refuse_vanished(ledger, contents)
-            return contents
-
         outcomes = each_image(
-            project.store.images(), read, title="read annotations", reporter=reporter
+            project.store.images(),
+            lambda entry: read_seen(project.store, ledger, entry.id),
+            title="read annotations",
+            reporter=reporter,
         )
     if outcomes.last_error is not None:
         lines = "\n".join(outcomes.failed)

@@ -25,7 +25,7 @@ from ..review.grades import figures_of
 from ..schemes import Scheme
 from ..sync.look import look_at
 from ..sync.roles import SearchedBy, assign_roles, searched_by
-from ..sync.writing import each_image, refuse_vanished
+from ..sync.writing import each_image, read_seen
 from .grades_result import CaseGrades, GradesResult, SlideGrades, write_tables
 from .mark import images_named
 from .project import Project
@@ -193,9 +193,7 @@ def _read(
     with project.workspace.ledger_view() as ledger:
 
         def read(entry: ImageEntry) -> SlideGrades:
-            contents = project.store.read(entry.id)
-            refuse_vanished(ledger, contents)
-            objects = contents.objects
+            objects = read_seen(project.store, ledger, entry.id).objects
             roles = assign_roles(objects, settings)
             seen = look_at(ledger.base(entry.id), {}, objects, settings).seen
             found: list[Glomerulus] = []

@@ -252,6 +252,17 @@ def refuse_vanished(ledger: Ledger, contents: ImageContents) -> None:
     raise DamagedFileError(msg)
 
 
+def read_seen(store: ProjectStore, ledger: Ledger, image: int) -> ImageContents:
+    """Read an image, unless its data file is gone.
+
+    Raises:
+        DamagedFileError: as :func:`refuse_vanished` says, or the file is damaged.
+    """
+    contents = store.read(image)
+    refuse_vanished(ledger, contents)
+    return contents
+
+
 def settle_writes(store: ProjectStore, ledger: Ledger) -> None:
     """Find out what became of writes whose process was killed, under the project lock."""
     for write in ledger.open_writes():

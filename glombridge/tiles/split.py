@@ -211,9 +211,9 @@ def check_no_leaks(items: Iterable[SplitItem]) -> None:
             raise ProtectedError(msg)
 
 
-def spelling(patient: str) -> str:
-    """What two ways to write the name of one patient have in common."""
-    return " ".join(unicodedata.normalize("NFKC", patient).casefold().split())
+def spelling(name: str) -> str:
+    """What two ways to write one name, of a patient or class, have in common."""
+    return " ".join(unicodedata.normalize("NFKC", name).casefold().split())
 
 
 def check_spelling(patients: Mapping[str, str]) -> None:
